@@ -1,0 +1,41 @@
+"""Any folder of NIfTI files, or a single file: one subject per file, for pretraining and for encoding.
+
+The subject is the file name without its endings and contrast; the contrast is the BIDS suffix where the name has one.
+A file `<name>_mask.nii.gz` beside `<name>.nii.gz` is taken as its brain mask.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from braindino.types import Case, Scan
+
+SOURCE = "Your own files: any folder with .nii or .nii.gz images, also in sub-folders."
+TERMS = "Your own."
+CONTRASTS = ("T1w", "T1ce", "T2w", "FLAIR", "PDw", "T2starw")
+
+
+def cases(root: Path) -> tuple[Case, ...]:
+    """One case per image below `root` (or for the file `root`), sorted by name.
+
+    Raises:
+        ValueError: no image found, or two images that would get the same name.
+    """
+    files = [root] if root.is_file() else sorted(p for p in root.rglob("*.nii*") if not p.name.startswith("."))
+    images = [path for path in files if path.name.endswith((".nii", ".nii.gz")) and not _stem(path).endswith("_mask")]
+    if not images:
+        raise ValueError(f"no .nii or .nii.gz image in {root}")
+    found: dict[str, Case] = {}
+    for path in images:
+        stem = _stem(path) if root.is_file() else "_".join(path.relative_to(root).with_name(_stem(path)).parts)
+        if stem in found:
+            raise ValueError(f"{path} and {found[stem].scans[0].path} have the same name; rename one")
+        suffix = stem.rpartition("_")[2]
+        contrast = suffix if suffix in CONTRASTS else "unknown"
+        mask = next((p for p in (path.with_name(_stem(path) + "_mask" + end) for end in (".nii.gz", ".nii")) if p.is_file()), None)
+        found[stem] = Case(stem, (Scan(root.name if root.is_dir() else "file", stem, contrast, path, brain_mask=mask),))
+    return tuple(found.values())
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")

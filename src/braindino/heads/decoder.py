@@ -1,0 +1,179 @@
+"""Light dense head: one linear map from a patch's tokens to its pixels, for segmentation on a frozen encoder.
+
+Contract of a dense head (`needs = "patch"`): `fit(encoder, task, train, validation, *, seed) -> Fitted` runs the encoder
+live, without gradient; `Fitted.predict(encoder, task, case, out) -> {"output_<region>_dice": ..., ...}` writes the label
+map into `out` and scores it in the scan's own space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32
+from torch.nn import functional as F
+
+from braindino.stats.segmentation import region_scores
+from braindino.types import Case, Encoder, Kind, Task, Volume
+from braindino.volume.io import read_case, write_nifti
+from braindino.volume.preprocess import from_slices, restore, to_slices
+
+STRENGTHS = (1e-4, 1e-2)
+"""Weight decays tried; the one with the best validation Dice is kept."""
+STEPS = 150
+LEARNING_RATE = 3e-3
+BATCH_SLICES = 24
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The map W (region x pixels of a patch, contrasts x dim) and bias, after standardising the tokens."""
+
+    needs: ClassVar[Literal["patch"]] = "patch"
+    kinds: ClassVar[tuple[Kind, ...]] = ("segmentation",)
+    weight: Float32[np.ndarray, "output feature"]
+    bias: Float32[np.ndarray, " output"]
+    mean: Float32[np.ndarray, " feature"]
+    scale: Float32[np.ndarray, " feature"]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything learned."""
+        return {"weight": self.weight, "bias": self.bias, "mean": self.mean, "scale": self.scale}
+
+    def predict(self, encoder: Encoder, task: Task, case: Case, out: Path | None) -> dict[str, float]:
+        """Segment one case in its own space; Dice and HD95 per region where the case has a label map.
+
+        Regions are thresholded at 1/2 and written as one label map, the innermost region last.
+        """
+        original = read_case(case.scans)
+        tokens, prepared = _tokens(encoder, original)
+        logits = self._logits(torch.from_numpy(tokens)).numpy()
+        maps = _to_pixels(logits, len(task.regions), _grid(encoder))
+        probability = restore(from_slices(1 / (1 + np.exp(-maps))), prepared, original)
+        regions = {name: probability[n] >= 0.5 for n, name in enumerate(task.regions)}
+        predicted = _label_map(regions, task)
+        if out is not None:
+            write_nifti(out / "label_maps" / f"{case.name}_dseg.nii.gz", predicted, original.affine)
+        if original.label_map is None:
+            return {}
+        scores = region_scores(original.label_map, predicted, task.regions, original.spacing_mm)
+        return {f"output_{name}": value for name, value in scores.items()}
+
+    def _logits(self, tokens: torch.Tensor) -> torch.Tensor:
+        standard = (tokens.float() - torch.from_numpy(self.mean)) / torch.from_numpy(self.scale)
+        return F.linear(standard, torch.from_numpy(self.weight), torch.from_numpy(self.bias))
+
+
+def from_state(state: dict[str, np.ndarray]) -> Fitted:
+    """The inverse of `Fitted.state`."""
+    return Fitted(**state)
+
+
+def fit(
+    encoder: Encoder, task: Task, train: Sequence[Case], validation: Sequence[Case], *, seed: int
+) -> Fitted:
+    """Learn the map by Adam on binary cross-entropy plus soft Dice over slices, half of them with a lesion.
+
+    Raises:
+        ValueError: no training case can be read, or none has a label map.
+    """
+    x, y = _dataset(encoder, task, train)
+    mean, scale = x.float().mean(dim=(0, 1)), x.float().std(dim=(0, 1)) + 1e-6
+    candidates = [_train(x, y, mean, scale, strength, seed) for strength in STRENGTHS]
+    if not validation:
+        return candidates[0]
+    held_x, held_y = _dataset(encoder, task, validation)
+    scores = [_soft_dice(torch.sigmoid(head._logits(held_x)), held_y).item() for head in candidates]
+    return candidates[int(np.argmax(scores))]
+
+
+def _train(
+    x: torch.Tensor, y: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, strength: float, seed: int
+) -> Fitted:
+    rng = np.random.default_rng([seed, 2])
+    weight = torch.zeros(y.shape[-1], x.shape[-1], requires_grad=True)
+    bias = torch.full((y.shape[-1],), -3.0, requires_grad=True)
+    optimiser = torch.optim.AdamW([weight, bias], lr=LEARNING_RATE, weight_decay=strength / LEARNING_RATE)
+    lesion = np.flatnonzero(y.flatten(1).any(dim=1).numpy())
+    for step in range(STEPS):
+        half = rng.choice(lesion, BATCH_SLICES // 2)
+        chosen = torch.from_numpy(np.concatenate([half, rng.integers(len(x), size=BATCH_SLICES // 2)]))
+        optimiser.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / STEPS)
+        logits = F.linear((x[chosen].float() - mean) / scale, weight, bias)
+        wanted = y[chosen].float()
+        loss = F.binary_cross_entropy_with_logits(logits, wanted) + 1 - _soft_dice(torch.sigmoid(logits), wanted)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return Fitted(weight.detach().numpy(), bias.detach().numpy(), mean.numpy(), scale.numpy())
+
+
+def _soft_dice(probability: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Soft Dice 2 sum(p y) / (sum p + sum y) over everything."""
+    return (2 * (probability * wanted).sum() + 1e-5) / (probability.sum() + wanted.sum() + 1e-5)
+
+
+def _dataset(encoder: Encoder, task: Task, cases: Sequence[Case]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (slice, patch, feature) as float16 and target pixels (slice, patch, region x pixel) as bool."""
+    tokens, wanted = [], []
+    for case in cases:
+        volume = read_case(case.scans)
+        x, prepared = _tokens(encoder, volume)
+        if prepared.label_map is None:
+            raise ValueError(f"{case.name} has no label map")
+        regions = np.stack([np.isin(prepared.label_map, labels) for labels in task.regions.values()])
+        tokens.append(torch.from_numpy(x))
+        wanted.append(torch.from_numpy(_to_patches(to_slices(regions), _grid(encoder))))
+    if not tokens:
+        raise ValueError("no training case for the decoder")
+    return torch.cat(tokens), torch.cat(wanted)
+
+
+def _tokens(encoder: Encoder, volume: Volume) -> tuple[np.ndarray, Volume]:
+    """Patch tokens with the contrasts side by side: (slice, patch, contrast x dim), float16."""
+    tokens = encoder.tokens(volume, patches=True, every_slice=True)
+    if tokens.patch is None:
+        raise ValueError(f"encoder {encoder.name!r} gives no patch tokens; a dense head cannot use it")
+    count = len(volume.contrasts)
+    parts = tokens.patch.reshape(count, -1, *tokens.patch.shape[1:])
+    return np.concatenate(list(parts), axis=-1).astype(np.float16), tokens.prepared
+
+
+def _grid(encoder: Encoder) -> tuple[int, int]:
+    """Side of the patch grid and side of a patch in pixels."""
+    patch: Any = encoder
+    size = int(patch.model.config.patch_size)
+    return encoder.recipe.size_px // size, size
+
+
+def _to_patches(
+    maps: Bool[np.ndarray, "slice region row column"], grid: tuple[int, int]
+) -> Bool[np.ndarray, "slice patch output"]:
+    side, patch = grid
+    slices, regions = maps.shape[:2]
+    cut = maps.reshape(slices, regions, side, patch, side, patch)
+    return cut.transpose(0, 2, 4, 1, 3, 5).reshape(slices, side * side, regions * patch * patch)
+
+
+def _to_pixels(
+    outputs: Float32[np.ndarray, "slice patch output"], regions: int, grid: tuple[int, int]
+) -> Float32[np.ndarray, "slice region row column"]:
+    side, patch = grid
+    cut = outputs.reshape(-1, side, side, regions, patch, patch)
+    return cut.transpose(0, 3, 1, 4, 2, 5).reshape(-1, regions, side * patch, side * patch)
+
+
+def _label_map(predicted: dict[str, np.ndarray], task: Task) -> np.ndarray:
+    """One label per voxel: regions from the largest to the smallest; each writes the label that it adds."""
+    names = sorted(task.regions, key=lambda name: -len(task.regions[name]))
+    result = np.zeros(next(iter(predicted.values())).shape, np.uint8)
+    inside = np.ones_like(result, bool)
+    for number, name in enumerate(names):
+        inner = set(task.regions[names[number + 1]]) if number + 1 < len(names) else set()
+        inside = inside & predicted[name]
+        result[inside] = next(label for label in task.regions[name] if label not in inner)
+    return result

@@ -1,0 +1,60 @@
+"""The trivial answer that every model must beat: class frequencies, the training mean, no difference in risk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from braindino.types import Kind
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The same answer for every subject; in regression it is the mean-predictor baseline."""
+
+    needs: ClassVar[Literal["cls"]] = "cls"
+    kinds: ClassVar[tuple[Kind, ...]] = ("classification", "regression", "survival")
+
+    answer: Float[np.ndarray, " output"]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The answer."""
+        return {"answer": self.answer}
+
+    def predict(self, x: Float[np.ndarray, "subject feature"]) -> Float[np.ndarray, "subject output"]:
+        """The answer, once per subject."""
+        return np.tile(self.answer, (len(x), 1))
+
+
+def from_state(state: Mapping[str, np.ndarray]) -> Fitted:
+    """The head that `state()` described."""
+    return Fitted(np.asarray(state["answer"], float))
+
+
+def fit(
+    x: Float[np.ndarray, "subject feature"],
+    y: Num[np.ndarray, "subject *target"],
+    validation: tuple[np.ndarray, np.ndarray],
+    *,
+    kind: Kind,
+    seed: int = 0,
+) -> Fitted:
+    """Class frequencies in the training set; mean of the training targets; risk 0. The features are not looked at.
+
+    Raises:
+        ValueError: a task of another kind, or no training subject.
+    """
+    if kind not in Fitted.kinds:
+        raise ValueError(f"the prior head serves {', '.join(Fitted.kinds)}, not {kind}")
+    if len(y) == 0:
+        raise ValueError("no training subject")
+    if kind == "survival":
+        return Fitted(np.zeros(1))
+    if kind == "regression":
+        return Fitted(np.array([y.mean()], float))
+    classes = 1 + int(max(y.max(), np.max(validation[1], initial=0)))
+    return Fitted(np.bincount(y.astype(int), minlength=classes) / len(y))

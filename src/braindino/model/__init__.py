@@ -1,0 +1,1 @@
+"""The ViT and its parts. Torch begins here."""

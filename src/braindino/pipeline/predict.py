@@ -1,0 +1,145 @@
+"""predict: task + features + head -> predictions. One table, one row per case, failed cases included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from braindino.pipeline.fit import FittedHead, rows_of, targets
+from braindino.progress import progress
+from braindino.record import read_record, read_table, write_record, write_table
+from braindino.types import Case, Encoder, Features, Predictions, Split, Task
+
+TEXT = ("task", "kind", "metric", "encoder", "head", "perturbation", "split", "subject", "case", "site", "status")
+
+
+def predict(
+    task: Task, features: Features | Encoder, fitted: FittedHead, *, split: Split = "test", out: Path | None = None
+) -> Predictions:
+    """Apply a head to the cases of one split.
+
+    Args:
+        task: the question.
+        features: cached features (also perturbed ones: the clean head is reused), or the encoder for dense heads.
+        fitted: the head.
+        split: which subjects.
+        out: for dense heads, the folder into which label maps go (in the scan's own space).
+
+    Raises:
+        ValueError: another task, encoder or recipe than the head was learned on, or no cases.
+    """
+    if fitted.task != task.name:
+        raise ValueError(f"the head was learned on task {fitted.task!r}, not on {task.name!r}")
+    if isinstance(features, Features):
+        theirs: tuple[str, str] = (features.encoder_digest, features.recipe)
+        change: tuple[str, int] = (features.perturbation, features.severity)
+    else:
+        theirs, change = (features.digest(), features.recipe.hash()), ("none", 0)
+    if theirs != (fitted.encoder_digest, fitted.recipe):
+        raise ValueError("the head was learned on other encoder weights or another recipe; fit it again on these")
+    cases = task.cases_of(split)
+    if not cases:
+        raise ValueError(f"task {task.name} has no cases in split {split!r}")
+    if isinstance(features, Features):
+        outputs = _from_features(task, features, fitted, cases)
+    else:
+        outputs = _dense(task, features, fitted, cases, out)
+    return Predictions(_table(task, fitted, cases, outputs, split, change))
+
+
+def _from_features(
+    task: Task, features: Features, fitted: FittedHead, cases: tuple[Case, ...]
+) -> list[dict[str, Any]]:
+    """Status and outputs of each case."""
+    rows = rows_of(features)
+    reasons = dict(zip(features.cases["case"], features.cases["status"], strict=True))
+    found = [case for case in cases if case.name in rows]
+    if not found:
+        raise ValueError(f"the features hold none of the {len(cases)} cases; encode this cohort first")
+    x = np.stack([features.values[rows[case.name]].astype(np.float64).mean(axis=0) for case in found])
+    predicted = fitted.head.predict(x)  # type: ignore[attr-defined]
+    names = [f"output_{name}" for name in task.classes] or ["output"]
+    given = {case.name: dict(zip(names, row, strict=True)) for case, row in zip(found, predicted, strict=True)}
+    return [
+        {"status": "ok", **given[case.name]} if case.name in given else {"status": reasons.get(case.name, "not encoded")}
+        for case in cases
+    ]
+
+
+def _dense(
+    task: Task, encoder: Encoder, fitted: FittedHead, cases: tuple[Case, ...], out: Path | None
+) -> list[dict[str, Any]]:
+    outputs = []
+    with progress(f"segment {encoder.name}", len(cases)) as advance:
+        for case in cases:
+            try:
+                scores = fitted.head.predict(encoder, task, case, out)  # type: ignore[attr-defined]
+                outputs.append({"status": "ok", **scores})
+            except (ValueError, OSError) as error:
+                outputs.append({"status": str(error)})
+            advance()
+    return outputs
+
+
+def _table(
+    task: Task,
+    fitted: FittedHead,
+    cases: tuple[Case, ...],
+    outputs: list[dict[str, Any]],
+    split: Split,
+    change: tuple[str, int],
+) -> Any:
+    import pandas as pd
+
+    head: dict[str, Any] = {
+        "task": task.name,
+        "kind": task.kind,
+        "metric": task.metric,
+        "encoder": fitted.encoder,
+        "head": fitted.name,
+        "fraction": fitted.fraction,
+        "seed": fitted.seed,
+        "perturbation": change[0],
+        "severity": change[1],
+        "split": split,
+    }
+    rows = []
+    for case, output in zip(cases, outputs, strict=True):
+        identity = {"subject": case.subject, "case": case.name, "site": case.site}
+        rows.append({**head, **identity, "status": output.pop("status"), **_target(task, case), **output})
+    return pd.DataFrame(rows)
+
+
+def _target(task: Task, case: Case) -> dict[str, Any]:
+    if task.kind == "segmentation":
+        return {}
+    value = targets(task, [case])[0]
+    if task.kind == "survival":
+        return {"time": float(value[0]), "event": int(value[1])}
+    return {"target": value if task.kind == "classification" else float(value)}
+
+
+def write_predictions(predictions: Predictions, out: Path, parents: Mapping[str, str] | None = None) -> None:
+    """Write `predictions.tsv` beside the label maps, and the record."""
+    table = predictions.table
+    write_table(Path(out) / "predictions.tsv", table)
+    config = {name: table[name].iloc[0] for name in ("task", "encoder", "head", "split", "perturbation")}
+    numbers = {name: float(table[name].iloc[0]) for name in ("fraction", "seed", "severity")}
+    facts = {"cases": len(table), "failed": int((table["status"] != "ok").sum())}
+    write_record(Path(out), "predict", config | numbers, parents=parents, facts=facts)
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """Read a predictions folder, verified.
+
+    Raises:
+        ValueError: not a finished predictions folder, or a changed file.
+    """
+    read_record(Path(folder), "predict")
+    table = read_table(Path(folder) / "predictions.tsv", text=TEXT)
+    if "target" in table and len(table) and table["kind"].iloc[0] == "classification":
+        table["target"] = table["target"].astype(str)
+    return Predictions(table)

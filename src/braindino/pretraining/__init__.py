@@ -1,0 +1,1 @@
+"""Self-distillation in two stages: crops, masks, losses, schedules, the loop."""

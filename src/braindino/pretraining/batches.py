@@ -1,0 +1,95 @@
+"""Batches as a function of (seed, step): one slice per subject where there are enough, crops, masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from braindino.corpus.shards import Corpus
+from braindino.pretraining.config import PretrainConfig
+from braindino.pretraining.crops import multi_crop
+from braindino.pretraining.masks import sample_masks
+from braindino.pretraining.networks import Batch
+
+SLICES, CROPS, MASKS = 0, 1, 2
+"""Streams of random numbers; each draw is seeded by (seed, step, stream, ...)."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Makes the batch of any step from nothing but the step: so a resumed run needs no sampler state."""
+
+    corpus: Corpus
+    config: PretrainConfig
+    subjects: tuple[str, ...]
+
+    def slices(self, step: int) -> Int[np.ndarray, " batch"]:
+        """Numbers of the slices of a step: subjects in a random order, repeated if there are too few, a slice each.
+
+        Adjacent slices of one subject are near-duplicates: two in one batch break KoLeo and Sinkhorn-Knopp.
+        """
+        rng = np.random.default_rng([self.config.seed, step, SLICES])
+        size = self.config.batch_size
+        rounds = -(-size // len(self.subjects))
+        order = np.concatenate([rng.permutation(len(self.subjects)) for _ in range(rounds)])[:size]
+        of_subject = self.corpus.slices_of_subject
+        return np.array([rng.choice(of_subject[self.subjects[number]]) for number in order])
+
+    def batch(self, step: int) -> Batch:
+        """Crops and masks of a step."""
+        config, background = self.config, self.corpus.recipe.background
+        samples = []
+        for place, number in enumerate(self.slices(step)):
+            rng = np.random.default_rng([config.seed, step, CROPS, place])
+            samples.append(multi_crop(self.corpus.read(int(number)), background, config.crops, rng))
+        side = config.crops.global_px // config.model.patch_size
+        masks = sample_masks(
+            np.random.default_rng([config.seed, step, MASKS]),
+            2 * len(samples),
+            (side, side),
+            probability=config.loss.mask_probability,
+            ratio=config.loss.mask_ratio,
+        )
+        return Batch(
+            global_crops=_stack([sample.global_crops for sample in samples]),
+            local_crops=_stack([sample.local_crops for sample in samples]),
+            gram_crops=_stack([sample.gram_crops for sample in samples]),
+            patch_masks=torch.from_numpy(masks),
+        )
+
+    def __call__(self, first: int) -> Iterator[Batch]:
+        """Batches from step `first` to the last; the next one is made while this one is used."""
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self.batch, first)
+            for step in range(first, self.config.steps):
+                batch = coming.result()
+                if step + 1 < self.config.steps:
+                    coming = pool.submit(self.batch, step + 1)
+                yield batch
+
+
+def training_subjects(corpus: Corpus, config: PretrainConfig) -> tuple[str, ...]:
+    """Subjects of the corpus ("cohort/subject") without the excluded ones.
+
+    Raises:
+        ValueError: an excluded name that matches no subject, or nobody left.
+    """
+    known = corpus.slices_of_subject
+    strangers = [name for name in config.exclude if name not in known]
+    if strangers:
+        raise ValueError(f"exclude names {strangers[0]!r}, which is not in the corpus (names are cohort/subject)")
+    subjects = tuple(sorted(set(known) - set(config.exclude)))
+    if not subjects:
+        raise ValueError("no subject is left to pretrain on; the corpus holds excluded subjects only")
+    return subjects
+
+
+def _stack(crops: list[np.ndarray]) -> torch.Tensor:
+    """(sample, crop, side, side) to crop-major (crop x sample, 1, side, side)."""
+    stacked = np.stack(crops).swapaxes(0, 1)
+    return torch.from_numpy(np.ascontiguousarray(stacked.reshape(-1, 1, *stacked.shape[2:])))

@@ -1,0 +1,161 @@
+"""Everything that can be set for `pretrain`: frozen dataclasses, a docstring under each field. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from braindino.model.config import ViTConfig
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """Multi-crop for MR slices: geometry on foreground, intensities as scanners vary them, no colour."""
+
+    global_px: int = 224
+    """Side of the two global crops, in pixels."""
+    local_px: int = 96
+    """Side of the local crops, in pixels."""
+    local_count: int = 8
+    """Local crops per slice (0 switches the local term off)."""
+    global_scale: tuple[float, float] = (0.32, 1.0)
+    """Area of a global crop as a share of the slice."""
+    local_scale: tuple[float, float] = (0.05, 0.32)
+    """Area of a local crop as a share of the slice."""
+    gram_px: int = 0
+    """Side of the undistorted crops shown to the Gram teacher (same geometry as the global ones); 0: the same side."""
+    least_foreground: float = 0.3
+    """A crop with a smaller share of brain is drawn again (at most 10 times; the best draw is kept)."""
+    flip: float = 0.5
+    """Probability of a left-right flip."""
+    gamma: float = 0.4
+    """Intensities u in [0, 1] become u^g with ln g uniform in [-gamma, gamma]; 0 switches it off."""
+    bias_field: float = 0.3
+    """Largest relative change by a smooth random bias field; 0 switches it off."""
+    noise: float = 0.05
+    """Standard deviation of the noise, at most, as a share of the intensity range."""
+    blur: tuple[float, float, float] = (0.0, 0.5, 0.3)
+    """True probability of a Gaussian blur (sigma 0.1 to 2 px per 224 px) for global crop 1, global crop 2, local crops."""
+    invert: float = 0.1
+    """Probability, for global crop 2, that u becomes 1 - u inside the brain (in place of solarisation)."""
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Projection head: D -> hidden -> hidden -> bottleneck, L2-normalised, -> prototypes."""
+
+    hidden: int = 2048
+    """Width of the two hidden layers."""
+    bottleneck: int = 256
+    """Width before the prototypes."""
+    prototypes: int = 65536
+    """Output units. With Sinkhorn-Knopp at most about 16 to 32 times 2 x batch_size (DINOv3 notes: entropy floor)."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss terms and the masks of iBOT."""
+
+    dino: float = 1.0
+    """Weight of the CLS agreement."""
+    local: float = 1.0
+    """Weight of the local crops' part within it (stage 2 of DINOv3: 0.5)."""
+    ibot: float = 1.0
+    """Weight of the masked-patch agreement."""
+    koleo: float = 0.1
+    """Weight of the spread of the student's CLS tokens; summed over the two global crops."""
+    gram: float = 0.0
+    """Weight of the Gram anchor on patch similarities; above 0 it needs `initial`."""
+    mask_probability: float = 0.5
+    """Share of global crops that are masked for the student."""
+    mask_ratio: tuple[float, float] = (0.1, 0.5)
+    """Least and greatest share of hidden patches in a masked crop."""
+    sinkhorn_iterations: int = 3
+    """Rounds of Sinkhorn-Knopp on the teacher's outputs."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The EMA teacher."""
+
+    momentum: tuple[float, float] = (0.992, 1.0)
+    """EMA coefficient at the first and the last step (half cosine between)."""
+    temperature: tuple[float, float] = (0.04, 0.07)
+    """Teacher temperature at the first step and after `temperature_warmup`."""
+    temperature_warmup: float = 0.3
+    """Share of the steps over which the temperature rises linearly."""
+    student_temperature: float = 0.1
+    """Temperature of the student's softmax."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with a warm-up, a half cosine and layer-wise decay."""
+
+    lr: float = 1e-3
+    """Base learning rate; the peak is lr x 4 x sqrt(batch_size / 1024)."""
+    end_lr: float = 1e-6
+    """Learning rate at the last step."""
+    warmup: float = 0.1
+    """Share of the steps over which the learning rate rises linearly from 0."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Coefficients of the moving averages of gradient and squared gradient."""
+    weight_decay: tuple[float, float] = (0.04, 0.4)
+    """Decoupled weight decay at the first and the last step (half cosine between)."""
+    layer_decay: float = 0.9
+    """Factor on the learning rate per block below the last."""
+    patch_embed_factor: float = 0.2
+    """Further factor on the learning rate of the patch embedding."""
+    clip: float = 3.0
+    """Largest gradient norm of each module (backbone, DINO head, iBOT head)."""
+    freeze_last_layer: float = 0.01
+    """Share of the steps in which the prototypes do not move."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One pretraining run: stage 1 and stage 2 are the same verb with two files."""
+
+    corpus: Path
+    """Folder made by `braindino prepare`."""
+    steps: int
+    """Optimiser updates."""
+    batch_size: int
+    """Slices per step, each of another subject where there are enough subjects."""
+    initial: Path | None = None
+    """Run folder of the stage before: its teacher starts student, teacher and Gram teacher."""
+    model: ViTConfig = field(default_factory=ViTConfig)
+    """The vision transformer; with `initial` it must be that run's."""
+    crops: CropConfig = field(default_factory=CropConfig)
+    """Multi-crop augmentation."""
+    dino_head: HeadConfig = field(default_factory=HeadConfig)
+    """Projection head on CLS tokens."""
+    ibot_head: HeadConfig = field(default_factory=HeadConfig)
+    """Projection head on patch tokens."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Terms of the loss."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """The EMA teacher."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """The optimiser."""
+    exclude: tuple[str, ...] = ()
+    """Subjects ("cohort/subject") kept out of pretraining: the test subjects of later tasks."""
+    seed: int = 0
+    """Everything random is a function of the seed and the step."""
+    threads: int = 0
+    """CPU threads; 0 leaves torch's choice."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints; the last two are kept."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 2 or self.checkpoint_every < 1:
+            raise ValueError("steps and checkpoint_every must be at least 1 and batch_size at least 2")
+        for name, side in (("global_px", self.crops.global_px), ("local_px", self.crops.local_px)):
+            if side % self.model.patch_size or side < self.model.patch_size:
+                raise ValueError(f"crops.{name} is {side}, expected a multiple of model.patch_size {self.model.patch_size}")
+        if self.crops.gram_px % self.model.patch_size:
+            raise ValueError(f"crops.gram_px must be 0 or a multiple of model.patch_size {self.model.patch_size}")
+        if self.loss.gram > 0 and self.initial is None:
+            raise ValueError("loss.gram is above 0 but there is no `initial` run whose teacher could anchor it")
+        if self.loss.koleo > 0 and self.batch_size < 4:
+            raise ValueError("loss.koleo needs batch_size >= 4 (nearest neighbours within the batch); set it to 0")

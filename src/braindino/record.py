@@ -1,0 +1,217 @@
+"""Nothing is written in place, nothing is read unverified.
+
+`atomic` is the one way in which this package writes a file: temporary file in the same folder, flush, fsync,
+rename, fsync of the folder. After any crash a path holds the old content or the new one, never a part.
+
+Every artefact folder is committed by its `record.json`, written last: the verb, its config, versions, the
+fingerprints of the parents, and size and SHA-256 of each file. Readers trust committed folders only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+RECORD = "record.json"
+
+
+@contextlib.contextmanager
+def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path`; on leaving without an exception it becomes `path` in one step.
+
+    A crash or an exception leaves the old `path` (or none) and removes the temporary file where it can.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[:200]}.tmp-{os.getpid()}")
+    encoding = None if "b" in mode else "utf-8"
+    newline = None if "b" in mode else "\n"
+    try:
+        with open(temporary, mode, encoding=encoding, newline=newline) as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with atomic(path) as handle:
+        handle.write(data)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` to `path` as indented JSON, atomically. NaN is refused: JSON has none."""
+    write_bytes(path, (json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def write_table(path: Path, table: Any) -> None:
+    """Write a pandas table as TSV (missing = `n/a`, 9 significant digits), atomically.
+
+    A text cell that a spreadsheet would run as a formula (leading = + - @, tab, CR) and that is not a plain
+    number gets a leading apostrophe.
+    """
+    safe = table.copy()
+    for column in safe.columns:
+        if safe[column].dtype == object:
+            safe[column] = [_defuse(cell) for cell in safe[column]]
+    buffer = io.StringIO()
+    safe.to_csv(buffer, sep="\t", index=False, na_rep="n/a", float_format="%.9g", lineterminator="\n")
+    write_bytes(path, buffer.getvalue().encode())
+
+
+def read_table(path: Path, text: Sequence[str] = ()) -> Any:
+    """Read a TSV written by `write_table` (or a BIDS one); the columns in `text` stay strings.
+
+    Raises:
+        ValueError: the file is missing, empty or not a table.
+    """
+    import pandas as pd
+
+    if not Path(path).is_file():
+        raise ValueError(f"no table {path}")
+    try:
+        return pd.read_csv(
+            path, sep="\t", dtype=dict.fromkeys(text, str), na_values=["n/a"], keep_default_na=False
+        ).fillna(dict.fromkeys(text, ""))
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a tab-separated table: {error}") from None
+
+
+def _defuse(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return "'" + cell
+    return cell
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def digest(data: Any) -> str:
+    """SHA-256 of plain data in canonical JSON: equal for equal configs on every machine."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_record(
+    folder: Path,
+    verb: str,
+    config: Any,
+    *,
+    parents: Mapping[str, str] | None = None,
+    files: Sequence[str] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Commit `folder`: hash `files` (default: every visible file in it) and write `record.json` last.
+
+    Args:
+        folder: the artefact, complete but for its record.
+        verb: what made it.
+        config: plain data that, with the parents, determines the content.
+        parents: role to fingerprint of what it was made from (see `fingerprint`).
+        files: names relative to `folder`.
+        facts: anything worth telling a reader (counts, seconds); not part of the fingerprint.
+    """
+    folder = Path(folder)
+    names = sorted(files if files is not None else _visible_files(folder))
+    record = {
+        "verb": verb,
+        "config": config,
+        "parents": dict(parents or {}),
+        "files": {name: {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names},
+        "facts": dict(facts or {}),
+        "versions": versions(),
+    }
+    write_json(folder / RECORD, record)
+    return record
+
+
+def read_record(folder: Path, verb: str | None = None, *, verify: bool = True) -> dict[str, Any]:
+    """The record of a committed folder; with `verify`, every file must have its recorded size and hash.
+
+    Raises:
+        ValueError: no record (unfinished or foreign folder), another verb's folder, or a changed file.
+    """
+    folder = Path(folder)
+    path = folder / RECORD
+    if not path.is_file():
+        what = "does not exist" if not folder.exists() else f"has no {RECORD} (unfinished, or not made by braindino)"
+        by = f"'braindino {verb}'" if verb else "the verb that makes it"
+        raise ValueError(f"{folder} {what}; run {by} to completion first")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        files = record["files"].items()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path} is damaged; delete {folder} and make it again") from None
+    if verb is not None and record.get("verb") != verb:
+        raise ValueError(f"{folder} was made by 'braindino {record.get('verb')}', expected one made by '{verb}'")
+    if verify:
+        for name, known in files:
+            file = folder / name
+            if not file.is_file() or file.stat().st_size != known["size"] or sha256(file) != known["sha256"]:
+                raise ValueError(f"{file} is missing or differs from its record; delete {folder} and make it again")
+    return dict(record)
+
+
+def fingerprint(record: Mapping[str, Any]) -> str:
+    """What identifies an artefact: verb, config, parents and file hashes, but neither versions nor facts."""
+    return digest({key: record[key] for key in ("verb", "config", "parents", "files")})
+
+
+def is_done(folder: Path, verb: str, config: Any, parents: Mapping[str, str] | None = None) -> bool:
+    """True where `folder` is committed, intact, and was made by the same verb, config and parents."""
+    try:
+        record = read_record(folder, verb)
+    except ValueError:
+        return False
+    same_config = digest(record["config"]) == digest(config)
+    return same_config and record["parents"] == dict(parents or {})
+
+
+def _visible_files(folder: Path) -> list[str]:
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return [p.as_posix() for p in paths if p.name != RECORD and not any(part.startswith(".") for part in p.parts)]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of this package, its commit where known, Python and the libraries that can change a number."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in ("braindino", "torch", "numpy", "scipy", "nibabel", "scikit-learn", "opencv-python-headless"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5
+        )
+        if answer.returncode == 0:
+            found["commit"] = answer.stdout.strip()
+    return found

@@ -1,0 +1,1 @@
+"""Metrics, intervals, comparisons: tables in, numbers out. No torch."""

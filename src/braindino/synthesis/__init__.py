@@ -1,0 +1,1 @@
+"""Synthetic subjects from real anatomy, with every label known and every effect size a documented parameter."""

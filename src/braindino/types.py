@@ -1,0 +1,183 @@
+"""The nine types that everything else passes around: frozen, no torch, units in the names.
+
+Arrays are numpy; shapes stand in the annotations and are checked in the tests (jaxtyping).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Float16, Float32, Int
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from braindino.volume.preprocess import Recipe
+
+Kind = Literal["classification", "regression", "survival", "segmentation"]
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One acquired image on disk: a row, no pixels."""
+
+    cohort: str
+    subject: str
+    contrast: str
+    """T1w, T1ce, T2w, FLAIR, ... (BIDS suffix; T1 after contrast agent is T1ce)."""
+    path: Path
+    session: str = ""
+    site: str = ""
+    brain_mask: Path | None = None
+    """Brain mask on the grid of `path`, where the cohort ships one."""
+    label_map: Path | None = None
+    """Voxel labels of a segmentation on the grid of `path`, where there are any."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One session of one subject with its scans: one row of features and of predictions."""
+
+    subject: str
+    scans: tuple[Scan, ...]
+    session: str = ""
+    site: str = ""
+    participant: Mapping[str, Any] = field(default_factory=dict)
+    """What the cohort's table says of this subject and session (age, diagnosis, ...)."""
+
+    @property
+    def name(self) -> str:
+        """`subject` or `subject_session`: unique within a cohort."""
+        return f"{self.subject}_{self.session}" if self.session else self.subject
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Co-registered contrasts of one session in RAS orientation, on one grid."""
+
+    voxels: Float32[np.ndarray, "contrast i j k"]
+    contrasts: tuple[str, ...]
+    affine: Float[np.ndarray, "4 4"]
+    """Voxel index (i, j, k) to world millimetres; i grows to the Right, j Anterior, k Superior."""
+    scans: tuple[Scan, ...] = ()
+    brain_mask: Bool[np.ndarray, "i j k"] | None = None
+    label_map: Int[np.ndarray, "i j k"] | None = None
+    history: tuple[str, ...] = ()
+    """Every decision taken since the file was opened, in order, as sentences."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Edge lengths of a voxel in millimetres."""
+        lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(lengths[0]), float(lengths[1]), float(lengths[2])
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What an encoder says about one volume. A view is a slice of one contrast, or a whole volume."""
+
+    cls: Float32[np.ndarray, "view dim"]
+    patch: Float32[np.ndarray, "view patch dim"] | None
+    """Patch tokens, row-major over `grid`; None where the encoder was asked for CLS only."""
+    storage: Float32[np.ndarray, "view storage dim"] | None
+    grid: tuple[int, int]
+    """Rows and columns of the patch grid."""
+    position_mm: Float32[np.ndarray, " view"]
+    """World z coordinate of each view (0 for a whole volume)."""
+    contrasts: tuple[str, ...]
+    """Contrast of each view; all slices of the first contrast come first."""
+    prepared: Volume
+    """The volume on the encoder's own grid, with its brain mask and label map."""
+
+
+class Encoder(Protocol):
+    """The seam between images and everything learned on them: a volume in, tokens out."""
+
+    name: str
+    dim: int
+    recipe: Recipe
+
+    def tokens(self, volume: Volume, *, patches: bool = False, every_slice: bool = False) -> Tokens:
+        """Preprocess `volume` by `self.recipe` and encode it; deterministic, no gradient.
+
+        `patches` asks for patch and storage tokens too, `every_slice` for one view per `recipe.spacing_mm`.
+        """
+        ...
+
+    def digest(self) -> str:
+        """SHA-256 over all weights: equal before and after `fit`, since frozen is a fact."""
+        ...
+
+
+@dataclass(frozen=True)
+class Features:
+    """Cached encoder outputs: one CLS vector per case and view."""
+
+    values: Float16[np.ndarray, "case view dim"]
+    position_mm: Float32[np.ndarray, "case view"]
+    cases: pd.DataFrame
+    """One row per case, also the failed ones: case, subject, session, site, status ("ok" or the reason)."""
+    encoder: str
+    encoder_digest: str
+    recipe: str
+    """Hash of the preprocessing recipe."""
+    contrasts: tuple[str, ...]
+    """Contrast of each view."""
+    perturbation: str = "none"
+    severity: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question with a known answer for each case, and a fixed three-way split by subject."""
+
+    name: str
+    kind: Kind
+    cohort: str
+    contrasts: tuple[str, ...]
+    target: tuple[str, ...]
+    """Columns of the participants table: one, or (time, event) for survival; () for segmentation."""
+    unit: str
+    metric: str
+    """The headline metric, by its name in `stats.metrics`."""
+    source: str
+    """Which paper task this is, or what it is a stand-in for."""
+    cases: tuple[Case, ...]
+    split: Mapping[str, Split]
+    """Subject to train, validation or test."""
+    classes: tuple[str, ...] = ()
+    """Class names, in the order of the outputs, for classification."""
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Region name to the labels it unites, for segmentation."""
+
+    def cases_of(self, split: Split) -> tuple[Case, ...]:
+        """The cases whose subject belongs to `split`, in order of their names."""
+        chosen = (case for case in self.cases if self.split[case.subject] == split)
+        return tuple(sorted(chosen, key=lambda case: case.name))
+
+
+class Head(Protocol):
+    """Something light, learned on top of a frozen encoder."""
+
+    needs: Literal["cls", "patch", "gradient"]
+    kinds: tuple[Kind, ...]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything learned, as arrays (written as safetensors; no pickle)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One row per case of the split, failed cases included."""
+
+    table: pd.DataFrame
+    """Columns: task, encoder, head, fraction, seed, perturbation, severity, split, subject, case,
+    site, status, target columns (`target`, or `time` and `event`), output columns (`output`,
+    `output_<class>`, or region metrics for segmentation)."""
