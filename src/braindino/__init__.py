@@ -1,1 +1,48 @@
-"""BrainDINO."""
+"""BrainDINO: from brain MRI to a frozen encoder, light heads and honest numbers.
+
+    import braindino as bd
+
+    encoder = bd.load_encoder("braindino", weights="encoder.safetensors")
+    tokens = encoder.tokens(bd.read_volume("sub-01_T1w.nii.gz"))
+
+    task = bd.load_task("brain_age", root="cohort/", cohort="bids")
+    features = bd.encode(task.cases, encoder)
+    head = bd.fit(task, features, fraction=0.4, seed=0)
+    table = bd.predict(task, features, head)
+    print(bd.score(table.table).metrics)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "analyze": "braindino.pipeline.analyze",
+    "encode": "braindino.pipeline.encode",
+    "fit": "braindino.pipeline.fit",
+    "load_encoder": "braindino.pipeline.encode",
+    "load_task": "braindino.pipeline.fit",
+    "predict": "braindino.pipeline.predict",
+    "prepare": "braindino.pipeline.prepare",
+    "pretrain": "braindino.pipeline.pretrain",
+    "read_case": "braindino.volume.io",
+    "read_features": "braindino.pipeline.encode",
+    "read_volume": "braindino.volume.io",
+    "report": "braindino.pipeline.report",
+    "score": "braindino.pipeline.score",
+    "synthesize": "braindino.pipeline.synthesize",
+    "Recipe": "braindino.volume.preprocess",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import braindino` takes no time."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'braindino' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

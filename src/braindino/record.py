@@ -186,13 +186,13 @@ def fingerprint(record: Mapping[str, Any]) -> str:
     return digest({key: record[key] for key in ("verb", "config", "parents", "files")})
 
 
-def is_done(folder: Path, verb: str, config: Any, parents: Mapping[str, str] | None = None) -> bool:
-    """True where `folder` is committed, intact, and was made by the same verb, config and parents."""
+def is_done(folder: Path, verb: str, config: Any | None, parents: Mapping[str, str] | None = None) -> bool:
+    """True where `folder` is committed, intact, and was made by the same verb, config (None: any) and parents."""
     try:
         record = read_record(folder, verb)
     except ValueError:
         return False
-    same_config = digest(record["config"]) == digest(config)
+    same_config = config is None or digest(record["config"]) == digest(config)
     return same_config and record["parents"] == dict(parents or {})
 
 

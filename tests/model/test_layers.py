@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from golden import TINY, fill, fill_model
 
 from braindino.model.config import PRESETS, ViTConfig, preset
 from braindino.model.layers import Attention, Mlp, QkvLinear, SwiGlu, add_residual, initialise
 from braindino.model.projection import ProjectionHead
 from braindino.model.vit import VisionTransformer
+from golden import TINY, fill, fill_model
 
 ALL_PARTS = replace(
     TINY, ffn="swiglu", layer_scale=1e-3, untie_cls_and_patch_norms=True, untie_global_and_local_cls_norm=True

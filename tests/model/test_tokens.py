@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from golden import TINY, close, fill
 
 from braindino.model.config import ViTConfig
 from braindino.model.layers import initialise
 from braindino.model.tokens import PatchEmbed, RopeEmbed, patch_coordinates, rotate
+from golden import TINY, close, fill
 
 
 def rope(dim: int = 16, **changes) -> RopeEmbed:

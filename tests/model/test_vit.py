@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from golden import TINY, close, fill, fill_model, filled_vit
 
 from braindino.model.config import preset
 from braindino.model.vit import VisionTransformer
+from golden import TINY, close, fill, fill_model, filled_vit
 
 X = 2 * fill(1000, (2, 3, 16, 24))
 PATCH_MASK = ((7 * torch.arange(24)[None] + 3 * torch.arange(2)[:, None]) % 5) == 0
@@ -108,7 +108,7 @@ def test_intermediate_outputs():
 
 @pytest.mark.parametrize("blocks", [0, 3, [2], [-1], []])
 def test_unknown_blocks_are_refused(blocks):
-    with pytest.raises(ValueError, match="blocks must lie in 0 .. 1"):
+    with pytest.raises(ValueError, match=r"blocks must lie in 0 \.\. 1"):
         filled_vit().intermediate(X, blocks)
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 import safetensors.torch
 import torch
-from golden import TINY, fill, filled_vit
 
 from braindino.model.weights import compare, digest, load_encoder, save_encoder
+from golden import TINY, fill, filled_vit
 
 RECIPE = {"spacing_mm": 1.0, "name": "grey"}
 SOURCE = {"run": "demo", "step": 3}

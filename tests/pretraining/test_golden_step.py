@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from golden import TINY, close, fill, fill_model, filled_vit
 from torch import nn
 
 from braindino.model.config import ViTConfig
@@ -20,6 +19,7 @@ from braindino.pretraining.losses import (
     resize_patches,
 )
 from braindino.pretraining.targets import sinkhorn_knopp
+from golden import TINY, close, fill, fill_model, filled_vit
 
 GLOBAL, LOCAL = 2 * fill(6000, (6, 3, 16, 16)), 2 * fill(6001, (12, 3, 8, 8))
 MASK = torch.zeros(6, 16, dtype=torch.bool)

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from golden import TINY
 
 from braindino.model.projection import ProjectionHead
 from braindino.model.vit import VisionTransformer
 from braindino.pretraining.groups import parameter_groups, scaled_rate, set_rates
+from golden import TINY
 
 
 def backbone():
@@ -17,9 +17,8 @@ def backbone():
 
 def rates(module):
     groups = parameter_groups(module, 2, layer_decay=0.9, patch_multiplier=0.2)
-    return groups, {
-        name: (round(group["rate_multiplier"], 6), group["decay_multiplier"]) for group in groups for name in group["names"]
-    }  # fmt: skip
+    rounded = [(group["names"], round(group["rate_multiplier"], 6), group["decay_multiplier"]) for group in groups]
+    return groups, {name: (rate, decay) for names, rate, decay in rounded for name in names}
 
 
 def test_backbone():
@@ -81,8 +80,12 @@ def test_rates_are_written_into_the_optimizer():
 
 @pytest.mark.parametrize(
     ("base", "batch", "rule", "expected"),
-    [(1e-3, 2048, "sqrt_1024", 5.656854e-3), (5e-5, 4096, "sqrt_1024", 4e-4), (1e-3, 256, "sqrt_1024", 2e-3)]
-    + [(5e-4, 1024, "linear_256", 2e-3)],
+    [
+        (1e-3, 2048, "sqrt_1024", 5.656854e-3),
+        (5e-5, 4096, "sqrt_1024", 4e-4),
+        (1e-3, 256, "sqrt_1024", 2e-3),
+        (5e-4, 1024, "linear_256", 2e-3),
+    ],
 )
 def test_scaled_rate(base, batch, rule, expected):
     assert scaled_rate(base, batch, rule) == pytest.approx(expected, rel=1e-6)

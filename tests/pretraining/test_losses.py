@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from golden import close, fill
 
 from braindino.pretraining.losses import (
     crop_weights,
@@ -17,6 +16,7 @@ from braindino.pretraining.losses import (
     resize_patches,
 )
 from braindino.pretraining.targets import sinkhorn_knopp
+from golden import close, fill
 
 TARGETS = sinkhorn_knopp(0.6 * fill(3000, (6, 8)), 0.07)
 GLOBAL, LOCAL = fill(3001, (2, 3, 8)), fill(3002, (4, 3, 8))

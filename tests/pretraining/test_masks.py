@@ -51,8 +51,9 @@ def test_masks_are_made_of_blocks():
 def test_every_patch_and_every_image_has_its_turn():
     masks = np.stack([sample_masks(np.random.default_rng(seed), 8, (14, 14)) for seed in range(300)])
     assert masks.any(-1).mean(0) == pytest.approx(0.5, abs=0.12)
+    # Blocks lie inside the grid, so that corners are hidden less often than the middle, but they are.
     by_place = masks.mean((0, 1))
-    assert by_place.min() > 0.08 and by_place.mean() == pytest.approx((39 + 58 + 78 + 98) / 8 / 196)
+    assert by_place.min() > 0.015 and by_place.mean() == pytest.approx((39 + 58 + 78 + 98) / 8 / 196)
 
 
 def test_the_generator_decides_everything():

@@ -6,20 +6,20 @@ from braindino.pretraining.schedules import Schedule
 
 KNOWN = [
     (
-        Schedule(0, 1e-3, 1e-6, warmup=10, total=100),
+        Schedule(0.0, 1e-3, 1e-6, warmup=10, total=100),
         {0: 0, 1: 1e-4, 9: 9e-4, 10: 1e-3, 11: 9.996888426e-4, 50: 5.795096267e-4, 98: 1.311157400e-6, 99: 1e-6},
     ),
     (
-        Schedule(1, 1, 0.5, warmup=10, total=30, cosine=5),
+        Schedule(1.0, 1.0, 0.5, warmup=10, total=30, cosine=5),
         {0: 1, 10: 1, 11: 0.926777, 12: 0.75, 13: 0.573223, 14: 0.5, 15: 0.5, 29: 0.5},
     ),
     (
-        Schedule(0, 0, 2, warmup=10, total=30, cosine=5),
+        Schedule(0.0, 0.0, 2.0, warmup=10, total=30, cosine=5),
         {9: 0, 10: 0, 11: 0.292893, 12: 1, 13: 1.707107, 14: 2, 29: 2},
     ),
     (Schedule(1.5, 1.5, 1.5, warmup=0, total=30, cosine=0), {0: 1.5, 29: 1.5}),
     (
-        Schedule(0, 4e-3, 1e-6, warmup=10, total=100, form="open"),
+        Schedule(0.0, 4e-3, 1e-6, warmup=10, total=100, form="open"),
         {
             0: 0,
             1: 4.444444444e-4,
@@ -36,7 +36,7 @@ KNOWN = [
         {0: 0.04, 1: 0.040088819, 50: 0.22, 99: 0.399911181, 100: 0.4},
     ),
     (
-        Schedule(0.992, 0.992, 1, warmup=0, total=100, form="open"),
+        Schedule(0.992, 0.992, 1.0, warmup=0, total=100, form="open"),
         {0: 0.992, 1: 0.992001974, 50: 0.996, 99: 0.999998026, 100: 1},
     ),
     (
@@ -44,7 +44,7 @@ KNOWN = [
         {0: 0.04, 1: 0.041034483, 15: 0.055517241, 29: 0.07, 30: 0.07, 99: 0.07},
     ),
     (
-        Schedule(0, 1e-3, 1e-6, warmup=10, total=100, form="open", stretch=0.25),
+        Schedule(0.0, 1e-3, 1e-6, warmup=10, total=100, form="open", stretch=0.25),
         {11: 9.997792388e-4, 50: 6.829111045e-4, 99: 1e-6, 100: 1e-6},
     ),
 ]
@@ -58,9 +58,9 @@ def test_known_values(schedule, values):
 
 @pytest.mark.parametrize("form", ["closed", "open"])
 def test_shortest_phases(form):
-    assert Schedule(1, 2, 3, warmup=1, total=1, form=form).value(0) == 1
-    assert Schedule(1, 2, 3, warmup=1, total=2, form=form).value(1) == 2
-    assert Schedule(1, 2, 3, warmup=0, total=0, form=form).value(0) == 3
+    assert Schedule(1.0, 2.0, 3.0, warmup=1, total=1, form=form).value(0) == 1
+    assert Schedule(1.0, 2.0, 3.0, warmup=1, total=2, form=form).value(1) == 2
+    assert Schedule(1.0, 2.0, 3.0, warmup=0, total=0, form=form).value(0) == 3
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_shortest_phases(form):
 )
 def test_impossible_schedules_are_refused(settings):
     with pytest.raises(ValueError, match=r"warmup and cosine|stretch"):
-        Schedule(**{"start": 0, "peak": 1, "end": 0, "warmup": 10, "total": 100, **settings})
+        Schedule(**{"start": 0.0, "peak": 1.0, "end": 0.0, "warmup": 10, "total": 100, **settings})

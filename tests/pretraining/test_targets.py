@@ -1,11 +1,13 @@
 """Teacher targets against known numbers, against Sinkhorn-Knopp written out in float64, and over two ranks."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
-from golden import close, fill
 
 from braindino.pretraining.targets import centred_softmax, sinkhorn_knopp, update_centre
+from golden import close, fill
 
 LOGITS = 0.6 * fill(3000, (6, 8))
 
@@ -21,32 +23,40 @@ def written_out(logits, temperature, iterations=3):
     return torch.from_numpy((q * samples).T.astype(np.float32))
 
 
-def two_ranks(function, parts):
-    """Run `function(part, all_reduce)` for all ranks in step: each all-reduce sees the values of all ranks.
+class PendingError(Exception):
+    """A rank waits for the others."""
 
-    The k-th reduction of one rank is joined with the k-th of the others; ranks are replayed until it is known.
+
+def on_ranks(function, parts):
+    """`function(part, all_reduce)` for each rank, as if they ran together.
+
+    The k-th reduction joins the k-th tensors of all ranks; all are run again until no reduction is pending.
     """
-    known: list[torch.Tensor] = []
+    joined: list[torch.Tensor] = []
+
+    def run(part):
+        numbers, given = itertools.count(), []
+
+        def all_reduce(tensor, kind):
+            number = next(numbers)
+            if number == len(joined):
+                given.append((tensor, kind))
+                raise PendingError
+            return joined[number]
+
+        try:
+            return function(part, all_reduce), None
+        except PendingError:
+            return None, given[0]
+
     while True:
-        asked, results = [], []
-        for part in parts:
-            calls = iter(range(1000))
-
-            def all_reduce(tensor, kind, calls=calls):
-                number = next(calls)
-                if number < len(known):
-                    return known[number]
-                asked.append((tensor, kind))
-                raise StopIteration
-
-            try:
-                results.append(function(part, all_reduce))
-            except StopIteration:
-                continue
-        if not asked:
-            return results
-        stacked = torch.stack([tensor for tensor, _ in asked])
-        known.append(stacked.sum(0) if asked[0][1] == "sum" else stacked.amax(0))
+        results = [run(part) for part in parts]
+        pending = [asked for _, asked in results if asked is not None]
+        if not pending:
+            return [result for result, _ in results]
+        assert len(pending) == len(parts) and len({kind for _, kind in pending}) == 1, "ranks must take the same path"
+        stacked = torch.stack([tensor for tensor, _ in pending])
+        joined.append(stacked.sum(0) if pending[0][1] == "sum" else stacked.amax(0))
 
 
 def test_sinkhorn_matches_the_reference():
@@ -67,7 +77,7 @@ def test_sinkhorn_matches_the_written_out_algorithm():
 @pytest.mark.parametrize("split", [3, 1, 0])
 def test_sinkhorn_over_two_ranks_is_that_of_all_samples(split):
     parts = [LOGITS[:split], LOGITS[split:]]
-    results = two_ranks(lambda part, reduce: sinkhorn_knopp(part, 0.07, all_reduce=reduce), parts)
+    results = on_ranks(lambda part, reduce: sinkhorn_knopp(part, 0.07, all_reduce=reduce), parts)
     torch.testing.assert_close(torch.cat(results), sinkhorn_knopp(LOGITS, 0.07))
 
 
@@ -105,7 +115,7 @@ def test_centred_softmax_matches_the_reference():
 
 def test_centre_over_unequal_ranks_and_without_samples():
     centre = fill(9, (8,))
-    results = two_ranks(lambda part, reduce: update_centre(centre, part, all_reduce=reduce), [LOGITS[:1], LOGITS[1:]])
+    results = on_ranks(lambda part, reduce: update_centre(centre, part, all_reduce=reduce), [LOGITS[:1], LOGITS[1:]])
     expected = 0.9 * centre + 0.1 * LOGITS.mean(0)
     for got in results:
         torch.testing.assert_close(got, expected)

@@ -110,7 +110,8 @@ def koleo_loss(
             similarity.diagonal(offset=first).fill_(-torch.inf)
             nearest = similarity.topk(neighbours, dim=1).indices
         distance = torch.linalg.vector_norm(own[:, None] - group[nearest] + 1e-8, dim=-1)
-        return -(distance + 1e-8).log().mean()
+        loss: Tensor = -(distance + 1e-8).log().mean()
+    return loss
 
 
 def gram_loss(

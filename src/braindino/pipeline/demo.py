@@ -1,0 +1,181 @@
+"""demo: the whole line on a fresh machine. Every step is committed by its record and never repeated."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from braindino.config import read_config
+from braindino.pipeline.analyze import analyze, write_analysis
+from braindino.pipeline.encode import encode, load_encoder, read_features, write_features
+from braindino.pipeline.fit import fit, load_task, read_head, write_head
+from braindino.pipeline.predict import predict, read_predictions, write_predictions
+from braindino.pipeline.prepare import prepare, read_source
+from braindino.pipeline.pretrain import pretrain
+from braindino.pipeline.report import report
+from braindino.pipeline.score import score, write_scores
+from braindino.pipeline.similarity import write_similarity
+from braindino.pipeline.synthesize import SynthesisConfig, synthesize
+from braindino.pretraining.config import PretrainConfig
+from braindino.record import fingerprint, is_done, read_record, write_bytes
+from braindino.synthesis.anatomy import packaged_volumes
+from braindino.types import Task
+from braindino.volume.preprocess import Recipe
+
+COHORT = {"healthy": 32, "dementia": 18, "glioma": 20}
+RECIPE = Recipe(spacing_mm=2.0, size_px=96, slices=24)
+TASKS = {
+    "brain_age": "linear",
+    "diagnosis": "linear",
+    "survival": "cox",
+    "tumour_segmentation": "decoder",
+}
+"""Task to head."""
+ENCODERS = ("braindino", "random_init")
+FRACTIONS = (0.4, 1.0)
+VIEWS = {"anatomy": ("T1w",), "tumour": ("T1w", "T1ce", "T2w", "FLAIR")}
+"""Features of the four-contrast tumour scans, and of the T1-weighted scans of everybody else."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model on one task: where its head and its predictions go."""
+
+    task: Task
+    encoder: str
+    head: str
+    fraction: float
+
+    @property
+    def name(self) -> str:
+        """Folder name."""
+        return f"{self.task.name}-{self.encoder}-{self.head}-{self.fraction:g}"
+
+    @property
+    def views(self) -> str:
+        """Which features it stands on."""
+        return "tumour" if len(self.task.contrasts) > 1 else "anatomy"
+
+
+def demo(out: Path, *, anatomy: Path | None = None, workers: int = 0) -> Path:
+    """Synthetic subjects and real heads -> corpus -> stage 1 -> stage 2 -> four tasks -> report; returns the page.
+
+    Interrupt it at any moment: the same call goes on where it stopped and ends with the same numbers.
+
+    Args:
+        out: folder for all artefacts.
+        anatomy: folder of label maps to build the subjects from; default: the packaged anatomies.
+        workers: processes for synthesis and preparation; 0 means one per core.
+    """
+    out, workers = Path(out), workers or os.cpu_count() or 1
+    cohort = synthesize(out / "cohort", SynthesisConfig(**COHORT, anatomy=anatomy, workers=workers))
+    for path in packaged_volumes():
+        if not (out / "real" / path.name).is_file():
+            write_bytes(out / "real" / path.name, path.read_bytes())
+    sources = [f"synthetic={cohort}", f"folder={out / 'real'}"]
+    prepare(sources, out / "corpus", RECIPE, workers=workers)
+    tasks = [load_task(name, cohort, "synthetic") for name in TASKS]
+    _stages(out, tasks)
+    for encoder in ENCODERS:
+        for views in VIEWS:
+            _features(out, encoder, views, tasks)
+    jobs = list(_jobs(tasks))
+    for job in jobs:
+        _predictions(out, job)
+    _scores(out, jobs)
+    _analysis(out, tasks)
+    return _report(out, jobs)
+
+
+def _stages(out: Path, tasks: list[Task]) -> None:
+    """Stage 1 and stage 2 of the tiny model; no test subject of any task is pretrained on."""
+    held_out = sorted({f"{t.cohort}/{c.subject}" for t in tasks for c in t.cases_of("test")})
+    for number in (1, 2):
+        with importlib.resources.as_file(importlib.resources.files("braindino") / "configs") as folder:
+            config = read_config(folder / f"tiny_stage{number}.toml", PretrainConfig)
+        initial = out / "stage1" if number == 2 else None
+        pretrain(replace(config, corpus=out / "corpus", initial=initial, exclude=tuple(held_out)), out / f"stage{number}")
+
+
+def _features(out: Path, encoder_name: str, views: str, tasks: list[Task]) -> None:
+    """Features of all cases of the tasks that use these views."""
+    folder = out / "features" / f"{encoder_name}-{views}"
+    parents = {"encoder": _fingerprint(out / "stage2"), "cohort": _fingerprint(out / "cohort")}
+    if is_done(folder, "encode", None, parents):
+        return
+    contrasts = VIEWS[views]
+    cases = {case.name: case for task in tasks if task.contrasts == contrasts for case in task.cases}
+    encoder = load_encoder(encoder_name, out / "stage2")
+    write_features(encode([cases[name] for name in sorted(cases)], encoder, contrasts), folder, parents)
+
+
+def _jobs(tasks: list[Task]) -> Iterator[Job]:
+    """Every encoder and fraction on every task, and the trivial baseline."""
+    for task in tasks:
+        for fraction in FRACTIONS:
+            for encoder in ENCODERS:
+                yield Job(task, encoder, TASKS[task.name], fraction)
+            if task.kind != "segmentation":
+                yield Job(task, ENCODERS[0], "prior", fraction)
+
+
+def _predictions(out: Path, job: Job) -> None:
+    """Fit the head, predict the test subjects."""
+    head, predictions = out / "heads" / job.name, out / "predictions" / job.name
+    dense = job.task.kind == "segmentation"
+    source = out / "stage2" if dense else out / "features" / f"{job.encoder}-{job.views}"
+    parents = {"on": _fingerprint(source), "cohort": _fingerprint(out / "cohort")}
+    if not is_done(head, "fit", None, parents):
+        on = load_encoder(job.encoder, source) if dense else read_features(source)
+        write_head(fit(job.task, on, job.head, fraction=job.fraction), head, parents)
+    parents = {**parents, "head": _fingerprint(head)}
+    if not is_done(predictions, "predict", None, parents):
+        on = load_encoder(job.encoder, source) if dense else read_features(source)
+        write_predictions(predict(job.task, on, read_head(head), out=predictions), predictions, parents)
+
+
+def _scores(out: Path, jobs: list[Job]) -> None:
+    folders = [out / "predictions" / job.name for job in jobs]
+    parents = {folder.name: _fingerprint(folder) for folder in folders}
+    if not is_done(out / "scores", "score", None, parents):
+        write_scores(score([read_predictions(folder).table for folder in folders]), out / "scores", parents)
+
+
+def _analysis(out: Path, tasks: list[Task]) -> None:
+    """k-NN, CKA, rank and site on the T1-weighted features; patch similarity on one slice through a test tumour."""
+    import pandas as pd
+
+    names = {encoder: out / "features" / f"{encoder}-anatomy" for encoder in ENCODERS}
+    parents = {name: _fingerprint(folder) for name, folder in names.items()}
+    if is_done(out / "analysis", "analyze", None, parents):
+        return
+    task = next(t for t in tasks if t.name == "diagnosis")
+    labels = pd.Series({case.name: str(case.participant["diagnosis"]) for case in task.cases})
+    train = {case.subject for case in task.cases_of("train")}
+    tumours = next(t for t in tasks if t.name == "tumour_segmentation")
+    encoders = {name: load_encoder(name, out / "stage2") for name in ENCODERS}
+    write_similarity(encoders, tumours.cases_of("test")[0], out / "analysis" / "similarity")
+    features = {name: read_features(folder) for name, folder in names.items()}
+    write_analysis(analyze(features, labels, train), out / "analysis", parents)
+
+
+def _report(out: Path, jobs: list[Job]) -> Path:
+    _, real = read_source(f"folder={out / 'real'}")
+    cases = {case.name: case for job in jobs for case in job.task.cases_of("test")}
+    return report(
+        out / "report",
+        title="BrainDINO demo: from scan to report on synthetic subjects and real heads",
+        corpus=out / "corpus",
+        runs={"stage 1": out / "stage1", "stage 2": out / "stage2"},
+        predictions=[out / "predictions" / job.name for job in jobs],
+        scores=out / "scores",
+        analysis=out / "analysis",
+        cases={**{case.name: case for case in real}, **cases},
+    )
+
+
+def _fingerprint(folder: Path) -> str:
+    return fingerprint(read_record(folder, verify=False))
