@@ -1,15 +1,15 @@
 """BrainDINO: from brain MRI to a frozen encoder, light heads and honest numbers.
 
-    import braindino as bd
+import braindino as bd
 
-    encoder = bd.load_encoder("braindino", weights="encoder.safetensors")
-    tokens = encoder.tokens(bd.read_volume("sub-01_T1w.nii.gz"))
+encoder = bd.load_encoder("braindino", weights="encoder.safetensors")
+tokens = encoder.tokens(bd.read_volume("sub-01_T1w.nii.gz"))
 
-    task = bd.load_task("brain_age", root="cohort/", cohort="bids")
-    features = bd.encode(task.cases, encoder)
-    head = bd.fit(task, features, fraction=0.4, seed=0)
-    table = bd.predict(task, features, head)
-    print(bd.score(table.table).metrics)
+task = bd.load_task("brain_age", root="cohort/", cohort="bids")
+features = bd.encode(task.cases, encoder)
+head = bd.fit(task, features, fraction=0.4, seed=0)
+table = bd.predict(task, features, head)
+print(bd.score(table.table).metrics)
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ _PUBLIC = {
     "read_case": "braindino.volume.io",
     "read_features": "braindino.pipeline.encode",
     "read_volume": "braindino.volume.io",
-    "report": "braindino.pipeline.report",
     "score": "braindino.pipeline.score",
     "synthesize": "braindino.pipeline.synthesize",
     "Recipe": "braindino.volume.preprocess",

@@ -81,6 +81,12 @@ def test_sinkhorn_over_two_ranks_is_that_of_all_samples(split):
     torch.testing.assert_close(torch.cat(results), sinkhorn_knopp(LOGITS, 0.07))
 
 
+def test_sinkhorn_over_ranks_of_very_different_size_of_logits():
+    logits = torch.cat((LOGITS[:3] * 1000 + 500, LOGITS[3:] - 500))
+    results = on_ranks(lambda part, reduce: sinkhorn_knopp(part, 0.04, all_reduce=reduce), [logits[:3], logits[3:]])
+    torch.testing.assert_close(torch.cat(results), sinkhorn_knopp(logits, 0.04), atol=1e-3, rtol=0)
+
+
 def test_sinkhorn_ignores_a_common_constant_and_survives_large_logits():
     torch.testing.assert_close(sinkhorn_knopp(LOGITS + 3, 0.07), sinkhorn_knopp(LOGITS, 0.07), atol=1e-5, rtol=0)
     q = sinkhorn_knopp(LOGITS * 1000, 0.04)

@@ -32,7 +32,10 @@ def cases(root: Path) -> tuple[Case, ...]:
             raise ValueError(f"{path} and {found[stem].scans[0].path} have the same name; rename one")
         suffix = stem.rpartition("_")[2]
         contrast = suffix if suffix in CONTRASTS else "unknown"
-        mask = next((p for p in (path.with_name(_stem(path) + "_mask" + end) for end in (".nii.gz", ".nii")) if p.is_file()), None)
+        mask = next(
+            (p for p in (path.with_name(_stem(path) + "_mask" + end) for end in (".nii.gz", ".nii")) if p.is_file()),
+            None,
+        )
         found[stem] = Case(stem, (Scan(root.name if root.is_dir() else "file", stem, contrast, path, brain_mask=mask),))
     return tuple(found.values())
 

@@ -44,10 +44,10 @@ def build_shards(
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
-        jobs = [pool.submit(_build_shard, *job) for job in todo]
+        futures = [pool.submit(_build_shard, *job) for job in todo]
         try:
-            for job in as_completed(jobs):
-                yield job.result()
+            for future in as_completed(futures):
+                yield future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -56,7 +56,9 @@ def build_shards(
 def _build_shard(
     folder: Path, number: int, scans: tuple[Scan, ...], recipe: Recipe, assume_orientation: str | None
 ) -> int:
-    images, rows, quarantine = [], [], []
+    images: list[np.ndarray] = []
+    rows: list[dict[str, Any]] = []
+    quarantine: list[dict[str, Any]] = []
     for scan in scans:
         try:
             pictures, facts = _slices(scan, recipe, assume_orientation)
@@ -72,9 +74,7 @@ def _build_shard(
     return len(scans)
 
 
-def _slices(
-    scan: Scan, recipe: Recipe, assume_orientation: str | None
-) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def _slices(scan: Scan, recipe: Recipe, assume_orientation: str | None) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """The slices of one scan that hold enough brain, and what the index says of each."""
     volume = read_case([replace(scan, label_map=None)], assume_orientation=assume_orientation)
     prepared = preprocess(volume, recipe)

@@ -115,4 +115,3 @@ def merge_parts(folder: Path, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         write_table(folder / f"{name}.tsv", table)
         tables.append(table)
     return tables[0], tables[1]
-

@@ -73,9 +73,7 @@ def from_state(state: dict[str, np.ndarray]) -> Fitted:
     return Fitted(**state)
 
 
-def fit(
-    encoder: Encoder, task: Task, train: Sequence[Case], validation: Sequence[Case], *, seed: int
-) -> Fitted:
+def fit(encoder: Encoder, task: Task, train: Sequence[Case], validation: Sequence[Case], *, seed: int) -> Fitted:
     """Learn the map by Adam on binary cross-entropy plus soft Dice over slices, half of them with a lesion.
 
     Raises:

@@ -97,7 +97,9 @@ def _stages(out: Path, tasks: list[Task]) -> None:
         with importlib.resources.as_file(importlib.resources.files("braindino") / "configs") as folder:
             config = read_config(folder / f"tiny_stage{number}.toml", PretrainConfig)
         initial = out / "stage1" if number == 2 else None
-        pretrain(replace(config, corpus=out / "corpus", initial=initial, exclude=tuple(held_out)), out / f"stage{number}")
+        pretrain(
+            replace(config, corpus=out / "corpus", initial=initial, exclude=tuple(held_out)), out / f"stage{number}"
+        )
 
 
 def _features(out: Path, encoder_name: str, views: str, tasks: list[Task]) -> None:

@@ -48,7 +48,8 @@ def encode(
     wanted = tuple(contrasts or (scan.contrast for scan in cases[0].scans))
     values: list[np.ndarray | None] = []
     positions: list[np.ndarray] = []
-    statuses, views = [], ()
+    statuses: list[str] = []
+    views: tuple[str, ...] = ()
     with progress(f"encode {encoder.name}", len(cases)) as advance:
         for case in cases:
             try:

@@ -80,9 +80,7 @@ def fit(
     return FittedHead(fitted, head, task.name, *named, fraction, seed, subjects)
 
 
-def design(
-    task: Task, features: Features, cases: Sequence[Case]
-) -> tuple[Float[np.ndarray, "case dim"], np.ndarray]:
+def design(task: Task, features: Features, cases: Sequence[Case]) -> tuple[Float[np.ndarray, "case dim"], np.ndarray]:
     """Design matrix (mean over views of each case, float64) and targets of the cases that were encoded.
 
     Targets: class name, value, or (time, event).
@@ -93,7 +91,9 @@ def design(
     rows = rows_of(features)
     usable = [case for case in cases if case.name in rows]
     if not usable:
-        raise ValueError(f"the features hold none of the {len(cases)} cases of task {task.name}; encode its cohort first")
+        raise ValueError(
+            f"the features hold none of the {len(cases)} cases of task {task.name}; encode its cohort first"
+        )
     x = np.stack([features.values[rows[case.name]].astype(np.float64).mean(axis=0) for case in usable])
     return x, targets(task, usable)
 

@@ -50,9 +50,7 @@ def predict(
     return Predictions(_table(task, fitted, cases, outputs, split, change))
 
 
-def _from_features(
-    task: Task, features: Features, fitted: FittedHead, cases: tuple[Case, ...]
-) -> list[dict[str, Any]]:
+def _from_features(task: Task, features: Features, fitted: FittedHead, cases: tuple[Case, ...]) -> list[dict[str, Any]]:
     """Status and outputs of each case."""
     rows = rows_of(features)
     reasons = dict(zip(features.cases["case"], features.cases["status"], strict=True))
@@ -64,7 +62,9 @@ def _from_features(
     names = [f"output_{name}" for name in task.classes] or ["output"]
     given = {case.name: dict(zip(names, row, strict=True)) for case, row in zip(found, predicted, strict=True)}
     return [
-        {"status": "ok", **given[case.name]} if case.name in given else {"status": reasons.get(case.name, "not encoded")}
+        {"status": "ok", **given[case.name]}
+        if case.name in given
+        else {"status": reasons.get(case.name, "not encoded")}
         for case in cases
     ]
 

@@ -101,7 +101,9 @@ def _claim(out: Path, plan_of_run: dict[str, object]) -> None:
     marker = out / ".plan.json"
     wanted = digest(plan_of_run)
     if marker.is_file() and wanted not in marker.read_text(encoding="utf-8"):
-        raise ValueError(f"{out} holds parts of another corpus (other scans or recipe); delete it or choose another --out")
+        raise ValueError(
+            f"{out} holds parts of another corpus (other scans or recipe); delete it or choose another --out"
+        )
     if not marker.is_file() and out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty and was not begun by this command; choose an empty folder")
     write_json(marker, {"plan": wanted})

@@ -63,7 +63,9 @@ def _check_size(config: PretrainConfig, corpus: Corpus) -> None:
     if config.model.in_channels != 1:
         raise ValueError(f"model.in_channels is {config.model.in_channels}; this corpus has slices of one channel")
     if side % config.model.patch_size:
-        raise ValueError(f"the corpus has slices of {side} px, no multiple of model.patch_size {config.model.patch_size}")
+        raise ValueError(
+            f"the corpus has slices of {side} px, no multiple of model.patch_size {config.model.patch_size}"
+        )
 
 
 def _initial(config: PretrainConfig):  # type: ignore[no-untyped-def]

@@ -54,7 +54,10 @@ def _slice_with_lesion(tokens: Tokens) -> tuple[int, Int[np.ndarray, "row column
 
 
 def _points(
-    tokens: Tokens, slices: Float32[np.ndarray, "contrast row column"], labels: Int[np.ndarray, "row column"], number: int
+    tokens: Tokens,
+    slices: Float32[np.ndarray, "contrast row column"],
+    labels: Int[np.ndarray, "row column"],
+    number: int,
 ) -> dict[str, tuple[int, int]]:
     """The deepest pixel of the lesion, and the brightest smooth places of CSF and of white matter away from it."""
     assert tokens.prepared.brain_mask is not None

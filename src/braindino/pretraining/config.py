@@ -152,7 +152,9 @@ class PretrainConfig:
             raise ValueError("steps and checkpoint_every must be at least 1 and batch_size at least 2")
         for name, side in (("global_px", self.crops.global_px), ("local_px", self.crops.local_px)):
             if side % self.model.patch_size or side < self.model.patch_size:
-                raise ValueError(f"crops.{name} is {side}, expected a multiple of model.patch_size {self.model.patch_size}")
+                raise ValueError(
+                    f"crops.{name} is {side}, expected a multiple of model.patch_size {self.model.patch_size}"
+                )
         if self.crops.gram_px % self.model.patch_size:
             raise ValueError(f"crops.gram_px must be 0 or a multiple of model.patch_size {self.model.patch_size}")
         if self.loss.gram > 0 and self.initial is None:

@@ -63,7 +63,8 @@ class StepLoss:
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """teacher <- momentum * teacher + (1 - momentum) * student, parameters only."""
-    theirs, ours = list(student.parameters()), list(teacher.parameters())
+    theirs: list[Tensor] = list(student.parameters())
+    ours: list[Tensor] = list(teacher.parameters())
     torch._foreach_lerp_(ours, theirs, 1 - momentum)
 
 
@@ -90,9 +91,7 @@ def step_loss(
     logits = student.dino_head(torch.cat([output.cls for output in outputs]))
     pairs = targets.unflatten(0, (2, samples))
     global_logits = logits[: 2 * samples].unflatten(0, (2, samples))
-    losses = {
-        "global": dino_loss(global_logits, pairs, student_temperature=student_temperature, ignore_diagonal=True)
-    }
+    losses = {"global": dino_loss(global_logits, pairs, student_temperature=student_temperature, ignore_diagonal=True)}
     global_share, local_share = crop_weights(2, len(batch.local_crops) // samples)
     total = config.dino * global_share * losses["global"]
     if len(outputs) > 1:
@@ -117,9 +116,7 @@ def step_loss(
 
 
 @torch.no_grad()
-def _teacher_targets(
-    teacher: Network, batch: Batch, config: LossConfig, temperature: float
-) -> tuple[Tensor, Tensor]:
+def _teacher_targets(teacher: Network, batch: Batch, config: LossConfig, temperature: float) -> tuple[Tensor, Tensor]:
     """Balanced prototype probabilities of the global crops' CLS tokens and of the patches hidden from the student."""
     output = teacher.backbone(batch.global_crops)
     rounds = config.sinkhorn_iterations

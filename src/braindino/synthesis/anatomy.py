@@ -111,7 +111,7 @@ def read_itk_head() -> Anatomy:
     dark = (tissue == 1) & ~brain
     inside = binary_fill_holes(binary_closing(np.pad(tissue > 1, 6), iterations=6))[6:-6, 6:-6, 6:-6] & ~brain
     near = distance_transform_edt(~brain, image.spacing_mm) < 16
-    soft = np.clip(t1w / 70, 0, 1) * ~brain * (t1w > 8)
+    soft = np.clip(t1w / 110, 0, 1) * ~brain * (t1w > 8)
     fractions[4] = soft
     fractions[3] = (dark & inside & near) * (1 - soft)
     affine = np.diag([*image.spacing_mm, 1.0])

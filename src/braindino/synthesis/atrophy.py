@@ -15,25 +15,39 @@ def shift_boundary(
     region: Bool[np.ndarray, "i j k"],
     loss: float,
     spacing_mm: Float[np.ndarray, " 3"],
+    tissues: tuple[int, ...] = (1, 2),
 ) -> Float32[np.ndarray, "tissue i j k"]:
     """Move the boundary between CSF and brain within `region` until the share `loss` of its tissue has become CSF.
 
     A shift by t mm changes the CSF fraction by t |grad csf|, at most by the tissue there; t is found by bisection.
-    A negative `loss` moves CSF to tissue. Tissue is grey and white in their local proportion.
+    A negative `loss` moves CSF to tissue. `tissues` change in their local proportion.
 
     Args:
-        fractions: csf, grey, white first.
+        fractions: CSF first.
         region: where tissue may change.
-        loss: share of (grey + white) in the region, -0.3 to 0.6.
+        loss: lost share of the summed `tissues` in the region, -0.3 to 0.6.
         spacing_mm: voxel edges.
+        tissues: indices that shrink: (1, 2) grey and white matter, (1,) grey matter only.
 
     Returns:
         New fractions; the sum over tissues is unchanged.
     """
-    csf, tissue = fractions[0], fractions[1] + fractions[2]
-    speed = np.sqrt(sum(g**2 for g in np.gradient(gaussian_filter(csf, 0.6), *spacing_mm)))[region] + INTERIOR
-    limit = (tissue if loss >= 0 else csf)[region]
-    target = abs(loss) * float(tissue[region].sum())
+    inside = fractions[:, region]
+    tissue = inside[list(tissues)].sum(0)
+    slope = np.sqrt(sum(g**2 for g in np.gradient(gaussian_filter(fractions[0], 0.6), *spacing_mm)))
+    speed = slope[region] + INTERIOR
+    limit = tissue if loss >= 0 else np.where(tissue > 1e-3, inside[0], 0)
+    shift = _solve(limit, speed, abs(loss) * float(tissue.sum()))
+    moved = np.copysign(np.minimum(limit, shift * speed), loss)
+    inside[0] += moved
+    inside[list(tissues)] *= 1 - moved / np.maximum(tissue, 1e-6)
+    result = fractions.copy()
+    result[:, region] = inside
+    return result
+
+
+def _solve(limit: Float[np.ndarray, " voxel"], speed: Float[np.ndarray, " voxel"], target: float) -> float:
+    """The shift t at which sum min(limit, t speed) reaches `target` (or all there is)."""
     low, high = 0.0, 200.0
     for _ in range(40):
         middle = (low + high) / 2
@@ -41,12 +55,4 @@ def shift_boundary(
             low = middle
         else:
             high = middle
-    moved = np.minimum(limit, high * speed).astype(np.float32) * (1 if loss >= 0 else -1)
-    result = fractions.copy()
-    scale = 1 - moved / np.maximum(tissue[region], 1e-6)
-    result[0][region] += moved
-    grey = result[1][region]
-    bare = tissue[region] <= 1e-6
-    result[1][region] = np.where(bare, np.maximum(-moved, 0), grey * scale)
-    result[2][region] = np.where(bare, 0, result[2][region] * scale)
-    return result
+    return high

@@ -69,7 +69,9 @@ def read_volume(path: Path | str, *, volume: int | None = None, assume_orientati
     return Volume(array[None], (scan.contrast,), affine, (scan,), history=tuple(history))
 
 
-def read_labels(path: Path | str, like: Volume, *, assume_orientation: str | None = None) -> Shaped[np.ndarray, "i j k"]:
+def read_labels(
+    path: Path | str, like: Volume, *, assume_orientation: str | None = None
+) -> Shaped[np.ndarray, "i j k"]:
     """Read a label map or mask as int16 in RAS and require that it lies on the grid of `like`.
 
     Raises:
@@ -160,8 +162,10 @@ def _open(path: Path) -> nib.Nifti1Image:
         raise ValueError(f"{path}: size {shape} is not that of a 3-D image (each side 1 to {MAX_SIDE})")
     if dtype.names or dtype.kind not in "iufb":
         raise ValueError(f"{path}: voxels of type {dtype} are not grey values")
+    if offset < len(header.binaryblock):
+        raise ValueError(f"{path}: its header says that voxels begin at byte {offset}, inside the header")
     need = offset + math.prod(shape) * dtype.itemsize
-    if need > MAX_BYTES or not 0 <= offset < MAX_BYTES:
+    if need > MAX_BYTES:
         raise ValueError(f"{path}: its header announces {need / 2**30:.1f} GiB (at most {MAX_BYTES / 2**30:.0f})")
     if len(data) < need:
         raise ValueError(f"{path} is truncated: {len(data)} bytes of {need}; copy or download it again")
@@ -195,7 +199,7 @@ def _gunzip(path: Path) -> bytes:
 def _affine(image: nib.Nifti1Image, path: Path, assume: str | None) -> tuple[Float[np.ndarray, "4 4"], str]:
     """The affine to believe and a sentence about it."""
     header = image.header
-    zooms = np.asarray(header.get_zooms()[:3], float)
+    zooms = np.array([float(length) for length in header.get_zooms()[:3]])
     if not (np.isfinite(zooms).all() and (zooms > 0).all()):
         raise ValueError(f"{path}: voxel sizes {zooms.tolist()} are not positive lengths")
     codes = int(header["sform_code"]), int(header["qform_code"])

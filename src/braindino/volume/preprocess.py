@@ -74,7 +74,9 @@ def preprocess(volume: Volume, recipe: Recipe, *, every_slice: bool = False) -> 
     millilitres = float(mask.sum()) * float(np.prod(volume.spacing_mm)) / 1000
     low, high = recipe.brain_ml
     if not low <= millilitres <= high:
-        raise ValueError(f"brain mask of {millilitres:.0f} ml (expected {low:.0f} to {high:.0f}); mask or header is wrong")
+        raise ValueError(
+            f"brain mask of {millilitres:.0f} ml (expected {low:.0f} to {high:.0f}); mask or header is wrong"
+        )
     voxels = np.stack([_normalise(image, mask, recipe) for image in volume.voxels])
     centres = _target_grid(mask, volume.spacing_mm, recipe, every_slice)
     weights = [
@@ -86,11 +88,16 @@ def preprocess(volume: Volume, recipe: Recipe, *, every_slice: bool = False) -> 
     labels = None if volume.label_map is None else np.where(inside, volume.label_map[nearest], 0)
     return replace(
         volume,
-        voxels=np.stack([_resample(image - recipe.background, weights) for image in voxels]) + np.float32(recipe.background),
+        voxels=np.stack([_resample(image - recipe.background, weights) for image in voxels])
+        + np.float32(recipe.background),
         affine=_grid_affine(volume.affine, centres),
         brain_mask=_resample(mask.astype(np.float32), weights) > 0.5,
         label_map=labels,
-        history=(*volume.history, told, f"recipe {recipe.hash()}: {millilitres:.0f} ml of brain, {len(centres[2])} slices"),
+        history=(
+            *volume.history,
+            told,
+            f"recipe {recipe.hash()}: {millilitres:.0f} ml of brain, {len(centres[2])} slices",
+        ),
     )
 
 
@@ -135,12 +142,14 @@ def _normalise(
         raise ValueError("all voxels inside the brain mask have the same value; the mask does not fit the image")
     mean = float(inside.mean())
     scaled = (np.clip(image, low, high) - mean) / deviation
-    return np.where(mask, scaled, recipe.background).astype(np.float32) if recipe.brain == "mask" else scaled
+    if recipe.brain == "mask":
+        scaled = np.where(mask, scaled, recipe.background)
+    return np.asarray(scaled, np.float32)
 
 
 def _target_grid(
     mask: Bool[np.ndarray, "i j k"], spacing_mm: tuple[float, float, float], recipe: Recipe, every_slice: bool
-) -> list[Float[np.ndarray, " n"]]:
+) -> list[np.ndarray]:
     """Voxel coordinates, along each axis of the source, of the pixel centres and slices of the target."""
     centres = []
     for axis in (0, 1):
@@ -172,11 +181,15 @@ def _weights(centres: Float[np.ndarray, " out"], size: int, width: float) -> Flo
     reach = np.arange(-int(np.ceil(half)), size + int(np.ceil(half)))
     full = np.maximum(0.0, 1.0 - np.abs(reach[None, :] - centres[:, None]) / half)
     inside = (reach >= 0) & (reach < size)
-    total = np.maximum(0.0, 1.0 - np.abs(np.arange(-int(half) - 1, int(half) + 2) - (centres % 1)[:, None]) / half).sum(1)
+    total = np.maximum(0.0, 1.0 - np.abs(np.arange(-int(half) - 1, int(half) + 2) - (centres % 1)[:, None]) / half).sum(
+        1
+    )
     return (full[:, inside] / total[:, None]).astype(np.float32)
 
 
-def _resample(image: Float[np.ndarray, "i j k"], weights: list[Float32[np.ndarray, "o n"]]) -> Float32[np.ndarray, "a b c"]:
+def _resample(
+    image: Float[np.ndarray, "i j k"], weights: list[np.ndarray]
+) -> Float32[np.ndarray, "a b c"]:
     """Apply one interpolation matrix per axis, the last axis first (it shrinks the most)."""
     along_k = image @ weights[2].T
     along_j = np.einsum("ijk,bj->ibk", along_k, weights[1], optimize=True)
@@ -187,7 +200,7 @@ def _within(centres: Float[np.ndarray, " n"], size: int) -> Bool[np.ndarray, " n
     return (centres > -0.5) & (centres < size - 0.5)
 
 
-def _grid_affine(affine: Float[np.ndarray, "4 4"], centres: list[Float[np.ndarray, " n"]]) -> Float[np.ndarray, "4 4"]:
+def _grid_affine(affine: Float[np.ndarray, "4 4"], centres: list[np.ndarray]) -> Float[np.ndarray, "4 4"]:
     """Affine of the evenly spaced grid whose voxel coordinates in the old grid are `centres`."""
     index = np.eye(4)
     for axis, centre in enumerate(centres):
