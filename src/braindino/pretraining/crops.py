@@ -19,15 +19,17 @@ TOP = 3.0
 """Standard deviations above the brain's mean that map to intensity 1; the background maps to 0."""
 ASPECT = (3 / 4, 4 / 3)
 BLUR_REFERENCE_PX = 224
+LEAST_BLUR_PX = 0.3
+"""A smaller sigma changes nothing on a pixel grid, and a blur that changes nothing is none."""
 
 
 @dataclass(frozen=True)
 class Crops:
     """The crops of one slice."""
 
-    global_crops: Float32[np.ndarray, "2 row column"]
-    local_crops: Float32[np.ndarray, "local row column"]
-    gram_crops: Float32[np.ndarray, "2 row column"]
+    global_crops: Float32[np.ndarray, "2 large large"]
+    local_crops: Float32[np.ndarray, "local small small"]
+    gram_crops: Float32[np.ndarray, "2 gram gram"]
     """Same geometry as the global crops, no distortion of intensities."""
 
 
@@ -91,7 +93,7 @@ def _window(
     return Window(*best, flipped=bool(rng.random() < config.flip))
 
 
-def _cut(image: Image, window: Window, side: int) -> Image:
+def _cut(image: Image, window: Window, side: int) -> Float32[np.ndarray, "{side} {side}"]:
     """Cut, resize to `side` (area average when shrinking, cubic when enlarging), flip."""
     part = image[window.top : window.top + window.height, window.left : window.left + window.width]
     method = cv2.INTER_AREA if min(part.shape) >= side else cv2.INTER_CUBIC
@@ -116,7 +118,7 @@ def distort(
         u = np.where(u > 0.02, np.clip(1.0 - u, 0.05, 1.0), u)
     if rng.random() < blur:
         sigma = rng.uniform(0.1, 2.0) * max(crop.shape) / BLUR_REFERENCE_PX
-        u = cv2.GaussianBlur(u.astype(np.float32), (0, 0), max(float(sigma), 0.05))
+        u = cv2.GaussianBlur(u.astype(np.float32), (0, 0), max(float(sigma), LEAST_BLUR_PX))
     if config.noise > 0:
         u = u + rng.uniform(0, config.noise) * rng.standard_normal(crop.shape, np.float32)
     return np.asarray(u * span + background, np.float32)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def health(targets: Float[Tensor, "sample prototype"], cls: Float[Tensor, "sample dim"]) -> dict[str, float]:
+def health(targets: Float[Tensor, "crop prototype"], cls: Float[Tensor, "sample dim"]) -> dict[str, float]:
     """Monitors of one batch.
 
     - target_entropy: mean entropy of a teacher target, nats (at ln K: uniform, nothing is said);

@@ -56,8 +56,8 @@ class StepLoss:
 
     total: Float[Tensor, ""]
     terms: dict[str, float]
-    targets: Float[Tensor, "sample prototype"]
-    cls: Float[Tensor, "sample dim"]
+    targets: Float[Tensor, "crop prototype"]
+    cls: Float[Tensor, "crop dim"]
 
 
 @torch.no_grad()

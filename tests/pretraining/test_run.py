@@ -1,0 +1,179 @@
+"""The run as a whole: it learns, it resumes to the same bytes, it refuses what does not fit."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import head
+
+from braindino.model.config import ViTConfig
+from braindino.model.weights import load_encoder
+from braindino.pipeline.prepare import prepare
+from braindino.pipeline.pretrain import pretrain
+from braindino.pretraining import loop
+from braindino.pretraining.batches import Batches, training_subjects
+from braindino.pretraining.config import CropConfig, HeadConfig, LossConfig, PretrainConfig, TeacherConfig
+from braindino.volume.io import write_nifti
+from braindino.volume.preprocess import Recipe
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scans")
+    for number in range(6):
+        volume = head(seed=number)
+        write_nifti(folder / f"sub{number}_T1w.nii.gz", volume.voxels[0], volume.affine)
+    out = tmp_path_factory.mktemp("corpus") / "corpus"
+    return prepare([str(folder)], out, Recipe(spacing_mm=4.0, size_px=48, slices=10), workers=1)
+
+
+@pytest.fixture
+def config(corpus):
+    small = HeadConfig(hidden=32, bottleneck=16, prototypes=64)
+    return PretrainConfig(
+        corpus=corpus.folder,
+        steps=6,
+        batch_size=4,
+        checkpoint_every=2,
+        model=ViTConfig(dim=32, depth=2, heads=2, patch_size=8, layer_scale=0.1, drop_path=0.2),
+        crops=CropConfig(global_px=32, local_px=16, local_count=2),
+        dino_head=small,
+        ibot_head=small,
+    )
+
+
+def test_a_batch_has_one_slice_per_subject_and_is_a_function_of_the_step(corpus, config):
+    batches = Batches(corpus, config, training_subjects(corpus, config))
+    for step in range(5):
+        subjects = corpus.index["subject"].to_numpy()[batches.slices(step)]
+        assert len(set(subjects)) == 4
+        assert np.array_equal(batches.slices(step), batches.slices(step))
+    assert not np.array_equal(batches.slices(0), batches.slices(1))
+    assert torch.equal(batches.batch(3).global_crops, batches.batch(3).global_crops)
+
+
+def test_excluded_subjects_are_never_seen(corpus, config):
+    every = sorted(corpus.slices_of_subject)
+    config = replace(config, exclude=tuple(every[:2]))
+    subjects = training_subjects(corpus, config)
+    assert subjects == tuple(every[2:])
+    names = corpus.index["cohort"] + "/" + corpus.index["subject"]
+    seen = {name for step in range(30) for name in names[Batches(corpus, config, subjects).slices(step)]}
+    assert seen == set(every[2:])
+    with pytest.raises(ValueError, match="nobody|not in the corpus"):
+        training_subjects(corpus, replace(config, exclude=("x/y",)))
+    with pytest.raises(ValueError, match="no subject is left"):
+        training_subjects(corpus, replace(config, exclude=tuple(every)))
+
+
+def _weights(run):
+    return load_encoder(run / "encoder.safetensors")[1]["digest"]
+
+
+class Killed(BaseException):
+    """Stands for a signal: nothing may catch it."""
+
+
+@pytest.mark.parametrize("steps_before_kill", [1, 2, 3, 5])
+def test_killed_and_resumed_gives_the_same_weights_and_log(tmp_path, config, steps_before_kill, monkeypatch):
+    pretrain(config, tmp_path / "whole")
+    step, count = loop._step, 0
+
+    def interrupted(*arguments):
+        nonlocal count
+        count += 1
+        if count > steps_before_kill:
+            raise Killed
+        return step(*arguments)
+
+    monkeypatch.setattr(loop, "_step", interrupted)
+    with pytest.raises(Killed):
+        pretrain(config, tmp_path / "killed")
+    monkeypatch.setattr(loop, "_step", step)
+    pretrain(config, tmp_path / "killed")
+    assert _weights(tmp_path / "killed") == _weights(tmp_path / "whole")
+    assert (tmp_path / "killed" / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, config, monkeypatch):
+    pretrain(config, tmp_path / "whole")
+    run = tmp_path / "run"
+    monkeypatch.setattr("braindino.pipeline.pretrain.write_record", lambda *a, **k: None)
+    pretrain(config, run)
+    monkeypatch.undo()
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    data = bytearray((newest / "state.safetensors").read_bytes())
+    data[-100] ^= 1
+    (newest / "state.safetensors").write_bytes(bytes(data))
+    pretrain(config, run)
+    assert _weights(run) == _weights(tmp_path / "whole")
+
+
+def test_at_most_two_checkpoints_are_kept(tmp_path, config):
+    pretrain(config, tmp_path)
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["0000004", "0000006"]
+
+
+def test_a_finished_run_is_not_repeated_and_another_config_is_refused(tmp_path, config):
+    pretrain(config, tmp_path)
+    time = (tmp_path / "encoder.safetensors").stat().st_mtime_ns
+    pretrain(config, tmp_path)
+    assert (tmp_path / "encoder.safetensors").stat().st_mtime_ns == time
+    with pytest.raises(ValueError, match="another config"):
+        pretrain(replace(config, seed=1), tmp_path)
+
+
+def test_stage_2_starts_from_stage_1s_teacher_and_anchors_to_it(tmp_path, config):
+    pretrain(config, tmp_path / "one")
+    high = replace(config.crops, global_px=48, gram_px=48)
+    second = replace(config, initial=tmp_path / "one", crops=high, loss=LossConfig(gram=1.5, local=0.5))
+    pretrain(second, tmp_path / "two")
+    log = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
+    assert all(entry["gram"] >= 0 for entry in log) and len(log) == 6
+    assert _weights(tmp_path / "one") != _weights(tmp_path / "two")
+    frozen = replace(second, steps=1, teacher=TeacherConfig(momentum=(1.0, 1.0)))
+    pretrain(frozen, tmp_path / "frozen")
+    assert _weights(tmp_path / "frozen") == _weights(tmp_path / "one")
+    with pytest.raises(ValueError, match="differs from that of the initial run"):
+        pretrain(replace(second, dino_head=HeadConfig(32, 16, 32)), tmp_path / "other")
+    shutil.rmtree(tmp_path / "one")
+    with pytest.raises(ValueError, match="does not exist"):
+        pretrain(second, tmp_path / "three")
+
+
+def test_the_loss_falls_and_the_features_do_not_collapse(tmp_path, config):
+    longer = replace(config, steps=60, checkpoint_every=60, teacher=TeacherConfig(momentum=(0.95, 1.0)))
+    pretrain(longer, tmp_path)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    first, last = (np.mean([entry["total"] for entry in part]) for part in (log[:10], log[-10:]))
+    assert last < first
+    assert log[-1]["cls_cosine"] < 0.9 and log[-1]["effective_rank"] > 2
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, config, monkeypatch):
+    real = loop.step_loss
+
+    def broken(*arguments, **options):
+        loss = real(*arguments, **options)
+        return type(loss)(loss.total * float("nan"), {**loss.terms, "total": float("nan")}, loss.targets, loss.cls)
+
+    monkeypatch.setattr(loop, "step_loss", broken)
+    with pytest.raises(ValueError, match="not finite at steps 0 to 2"):
+        pretrain(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"crops": CropConfig(global_px=30, local_px=16)}, "global_px"),
+        ({"loss": LossConfig(gram=1.0)}, "initial"),
+        ({"batch_size": 2}, "koleo"),
+    ],
+)
+def test_impossible_configs_are_refused(config, change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(config, **change)
