@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import head
 
 from braindino.model.config import ViTConfig
 from braindino.model.weights import load_encoder
@@ -18,6 +17,7 @@ from braindino.pretraining.batches import Batches, training_subjects
 from braindino.pretraining.config import CropConfig, HeadConfig, LossConfig, PretrainConfig, TeacherConfig
 from braindino.volume.io import write_nifti
 from braindino.volume.preprocess import Recipe
+from conftest import head
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_excluded_subjects_are_never_seen(corpus, config):
     names = corpus.index["cohort"] + "/" + corpus.index["subject"]
     seen = {name for step in range(30) for name in names[Batches(corpus, config, subjects).slices(step)]}
     assert seen == set(every[2:])
-    with pytest.raises(ValueError, match="nobody|not in the corpus"):
+    with pytest.raises(ValueError, match="not in the corpus"):
         training_subjects(corpus, replace(config, exclude=("x/y",)))
     with pytest.raises(ValueError, match="no subject is left"):
         training_subjects(corpus, replace(config, exclude=tuple(every)))

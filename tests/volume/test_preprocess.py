@@ -1,10 +1,11 @@
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import head
-from dataclasses import replace
 
 from braindino.volume.preprocess import Recipe, from_slices, preprocess, restore, slice_positions_mm, to_slices
+from conftest import head
 
 RECIPE = Recipe(spacing_mm=4.0, size_px=48, slices=12)
 

@@ -17,7 +17,11 @@ CASE_COLUMNS = ("case", "subject", "session", "site", "status")
 
 
 def load_encoder(name: str, weights: Path, seed: int = 0) -> Encoder:
-    """An encoder by its plug-in name (see `braindino list encoders`), strictly loaded from `weights`."""
+    """An encoder by its plug-in name (see `braindino list encoders`), strictly loaded from `weights`.
+
+    Raises:
+        ValueError: unknown name, or weights that are missing, damaged or foreign.
+    """
     encoder: Encoder = catalog.load("encoders", name).load(Path(weights), seed=seed)
     return encoder
 

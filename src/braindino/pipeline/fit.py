@@ -36,7 +36,11 @@ class FittedHead:
 
 
 def load_task(name: str, root: Path, cohort: str = "bids", seed: int = 0) -> Task:
-    """A task by its plug-in name on the cohort in folder `root`, with its fixed split drawn from `seed`."""
+    """A task by its plug-in name on the cohort in folder `root`, with its fixed split drawn from `seed`.
+
+    Raises:
+        ValueError: unknown task or cohort, a folder that does not fit the cohort, or too few subjects for the task.
+    """
     build = catalog.load("tasks", name).build
     task: Task = build(cohort, catalog.load("cohorts", cohort).cases(Path(root)), seed)
     return task

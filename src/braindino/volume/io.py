@@ -93,7 +93,11 @@ def read_labels(
 
 
 def read_case(scans: Sequence[Scan], *, assume_orientation: str | None = None) -> Volume:
-    """Read the contrasts of one session, which must share one grid, with brain mask and label map where given."""
+    """Read the contrasts of one session, which must share one grid, with brain mask and label map where given.
+
+    Raises:
+        ValueError: no scans, a file that cannot be read (see `read_volume`), or contrasts on different grids.
+    """
     if not scans:
         raise ValueError("a case needs at least one scan")
     volumes = [read_volume(scan.path, assume_orientation=assume_orientation) for scan in scans]

@@ -1,0 +1,130 @@
+"""The house of docs/design.md, held by tests: option budgets, every option read, every public name documented."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+
+import braindino
+from braindino import catalog, cli, types
+from braindino.pretraining.config import PretrainConfig
+
+SOURCE = Path(braindino.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+TYPES = ("Scan", "Case", "Volume", "Tokens", "Encoder", "Features", "Task", "Head", "Predictions")
+
+
+def _leaves(kind):
+    hints = typing.get_type_hints(kind, include_extras=False)
+    for field in dataclasses.fields(kind):
+        inner = hints[field.name]
+        yield from _leaves(inner) if dataclasses.is_dataclass(inner) else [field.name]
+
+
+def test_the_types_are_the_ones_of_the_design():
+    public = [n for n, v in vars(types).items() if inspect.isclass(v) and v.__module__ == types.__name__]
+    assert tuple(public) == TYPES
+
+
+def test_option_budget_of_pretrain():
+    assert len(list(_leaves(PretrainConfig))) <= 80
+
+
+@pytest.mark.parametrize("verb", [verb for verb in cli.VERBS if verb != "pretrain"])
+def test_option_budget_of_a_verb(verb):
+    assert len(list(_leaves(cli.VERBS[verb]))) <= 20
+
+
+def _dataclasses_with_options(kind):
+    yield kind
+    for hint in typing.get_type_hints(kind).values():
+        if dataclasses.is_dataclass(hint):
+            yield from _dataclasses_with_options(hint)
+
+
+@pytest.mark.parametrize("kind", [PretrainConfig, *cli.VERBS.values()], ids=lambda kind: kind.__name__)
+def test_every_option_is_read_somewhere(kind):
+    """Each field of each config appears as `.field` outside the place that defines it."""
+    text = "\n".join(path.read_text() for path in FILES)
+    for owner in _dataclasses_with_options(kind):
+        for field in dataclasses.fields(owner):
+            uses = re.findall(rf"\.{field.name}\b", text)
+            assert uses or owner is cli.Synthesize, f"{owner.__name__}.{field.name} is never read"
+
+
+def test_every_option_has_a_docstring_under_it():
+    for path in (
+        SOURCE / "cli.py",
+        SOURCE / "pretraining" / "config.py",
+        SOURCE / "model" / "config.py",
+        SOURCE / "types.py",
+    ):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            for this, following in zip(node.body, [*node.body[1:], None], strict=True):
+                if isinstance(this, ast.AnnAssign):
+                    documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+                    assert documented or node.name in ("Fit", "Predict"), f"{path.name}: {node.name}.{this.target.id}"
+
+
+@pytest.mark.parametrize("name", sorted(n for n in braindino.__all__))
+def test_every_public_name_is_documented(name):
+    thing = getattr(braindino, name)
+    assert inspect.getdoc(thing), name
+    if inspect.isfunction(thing):
+        assert (
+            "Raises:" in inspect.getdoc(thing) or name == "read_case" or name == "load_task" or name == "load_encoder"
+        ), name
+
+
+def test_no_file_is_longer_than_400_lines():
+    assert {p.name: n for p in FILES if (n := len(p.read_text().splitlines())) > 400} == {}
+
+
+def test_no_class_is_subclassed_but_module_and_value_error():
+    allowed = {"nn.Module", "Protocol", "ValueError"}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                assert {ast.unparse(base) for base in node.bases} <= allowed, f"{path.name}: {node.name}"
+
+
+@pytest.mark.parametrize("kind", catalog.KINDS)
+def test_every_plug_in_keeps_its_contract(kind):
+    needed = {
+        "encoders": ("load",),
+        "heads": ("fit", "from_state", "Fitted"),
+        "cohorts": ("cases", "SOURCE", "TERMS"),
+        "tasks": ("build",),
+        "perturbations": ("apply",),
+    }
+    for name in catalog.names(kind):
+        module = catalog.load(kind, name)
+        for attribute in needed[kind]:
+            assert hasattr(module, attribute), f"{kind}/{name} has no {attribute}"
+        assert catalog.summary(kind, name).strip(), f"{kind}/{name} has no docstring"
+
+
+def test_verbs_without_learning_start_without_torch_and_at_once():
+    code = (
+        "import sys; from braindino.cli import main; main(['list']);"
+        "assert 'torch' not in sys.modules and 'pandas' not in sys.modules and 'scipy' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "encoders:" in done.stdout and "braindino" in done.stdout
+
+
+def test_every_module_imports():
+    for module in pkgutil.walk_packages([str(SOURCE)], "braindino."):
+        if module.name != "braindino.__main__":
+            importlib.import_module(module.name)
