@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float16, Float32, Int
@@ -96,6 +96,7 @@ class Tokens:
     """The volume on the encoder's own grid, with its brain mask and label map."""
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """The seam between images and everything learned on them: a volume in, tokens out."""
 
@@ -162,6 +163,7 @@ class Task:
         return tuple(sorted(chosen, key=lambda case: case.name))
 
 
+@runtime_checkable
 class Head(Protocol):
     """Something light, learned on top of a frozen encoder."""
 

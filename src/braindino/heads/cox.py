@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from braindino.types import Kind
 
 STRENGTHS = tuple(10.0 ** (power / 2) for power in range(-2, 9))
-"""Ridge penalty on components of unit variance, 0.1 to 1e4, per log-likelihood of all events."""
+"""Ridge penalty, 0.1 to 1e4, where the first component has unit variance."""
 MAX_COMPONENTS = 64
 
 
@@ -33,7 +33,7 @@ class Fitted:
 
     def predict(self, x: Float[np.ndarray, "subject feature"]) -> Float[np.ndarray, "subject 1"]:
         """Log hazard against the median training subject: at 0 and above a subject counts as high risk."""
-        return (x @ self.weights + self.bias)[:, None]
+        return np.asarray(x @ self.weights + self.bias)[:, None]
 
 
 def from_state(state: Mapping[str, np.ndarray]) -> Fitted:
@@ -52,7 +52,8 @@ def fit(
     """Maximise log partial likelihood - strength |b|^2 / 2 over all training subjects at once; censored ones stay.
 
     Features are standardised and reduced to their first min(events / 2, subjects - 1, 64) principal components,
-    each scaled to unit variance; both are learned on the training subjects. The strength with the highest
+    all divided by the deviation of the first one, so that the penalty weighs most on the components that vary
+    least; all of it is learned on the training subjects. The strength with the highest
     partial likelihood of the validation subjects is kept, of equals the strongest. Ties by Efron. Deterministic:
     `seed` has no influence.
 
@@ -68,7 +69,7 @@ def fit(
     scale = np.where(scale > 1e-8 * (np.abs(mean) + 1e-8), scale, 1.0)
     _, values, basis = np.linalg.svd((x - mean) / scale, full_matrices=False)
     keep = min(events // 2, len(x) - 1, MAX_COMPONENTS, max(1, int(np.sum(values > 1e-9 * max(values.max(), 1.0)))))
-    rotation = basis[:keep].T / np.maximum(values[:keep] / np.sqrt(len(x)), 1e-9) / scale[:, None]
+    rotation = basis[:keep].T / max(values[0] / np.sqrt(len(x)), 1e-9) / scale[:, None]
     train, seen = _RiskSets.of((x - mean) @ rotation, y), _RiskSets.of((validation[0] - mean) @ rotation, validation[1])
     best: tuple[float, float, np.ndarray] | None = None
     beta = np.zeros(keep)

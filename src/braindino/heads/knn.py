@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Shaped
 
 from braindino.stats.representation import knn_votes
 from braindino.types import Kind
@@ -44,7 +44,7 @@ def from_state(state: Mapping[str, np.ndarray]) -> Fitted:
 
 def fit(
     x: Float[np.ndarray, "subject feature"],
-    y: Num[np.ndarray, " subject"],
+    y: Shaped[np.ndarray, " subject"],
     validation: tuple[np.ndarray, np.ndarray],
     *,
     kind: Kind,
@@ -52,16 +52,16 @@ def fit(
 ) -> Fitted:
     """Remember the training set and take the k with the best validation accuracy; of equals the largest.
 
-    `y` holds class indices 0, 1, ...; deterministic, `seed` has no influence. A k above the number of training
-    subjects is not tried.
+    `y` holds class names (or indices); outputs are in the sorted order of the classes seen in training and
+    validation. Deterministic: `seed` has no influence. A k above the number of training subjects is not tried.
 
     Raises:
         ValueError: a task of another kind.
     """
     if kind not in Fitted.kinds:
         raise ValueError(f"the knn head serves classification, not {kind}")
-    labels = y.astype(np.int64)
-    classes = 1 + int(max(labels.max(), validation[1].max()))
-    tried = [Fitted(x.astype(float), labels, k, classes) for k in NEIGHBOURS if k <= len(x)]
-    right = [float(np.mean(head.predict(validation[0]).argmax(1) == validation[1])) for head in tried]
+    classes = np.unique(np.concatenate([y, validation[1]]))
+    labels = np.searchsorted(classes, y)
+    tried = [Fitted(x.astype(float), labels, k, len(classes)) for k in NEIGHBOURS if k <= len(x)]
+    right = [float(np.mean(classes[head.predict(validation[0]).argmax(1)] == validation[1])) for head in tried]
     return max(zip(right, (head.k for head in tried), tried, strict=True), key=lambda item: item[:2])[2]

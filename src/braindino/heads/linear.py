@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Shaped
 from scipy.special import softmax
 
 from braindino.types import Kind
@@ -45,13 +45,13 @@ class Fitted:
 
 def from_state(state: Mapping[str, np.ndarray]) -> Fitted:
     """The head that `state()` described."""
-    arrays = (np.asarray(state[name], float) for name in ("mean", "scale", "weights", "bias"))
-    return Fitted(*arrays, strength=float(state["strength"][0]))
+    mean, scale, weights, bias = (np.asarray(state[name], float) for name in ("mean", "scale", "weights", "bias"))
+    return Fitted(mean, scale, weights, bias, float(state["strength"][0]))
 
 
 def fit(
     x: Float[np.ndarray, "subject feature"],
-    y: Num[np.ndarray, " subject"],
+    y: Shaped[np.ndarray, " subject"],
     validation: tuple[np.ndarray, np.ndarray],
     *,
     kind: Kind,
@@ -62,8 +62,8 @@ def fit(
     Classification: log-loss + |W|^2 / (2 C), chosen by validation log-loss; regression: squared error + alpha |w|^2,
     chosen by validation MAE; of equals the strongest penalty. The standardised features are first rotated into
     their own span (at most subjects - 1 directions), which changes no solution of a ridge penalty and makes few
-    subjects with many features quick. `y` holds class indices 0, 1, ... or target values. Deterministic: `seed`
-    has no influence.
+    subjects with many features quick. `y` holds class names (or indices) or target values; outputs are in the
+    sorted order of the classes seen in training and validation. Deterministic: `seed` has no influence.
 
     Raises:
         ValueError: a task of another kind, or a class without a training subject.
@@ -76,12 +76,13 @@ def fit(
     _, values, basis = np.linalg.svd(standard, full_matrices=False)
     basis = basis[values > 1e-9 * max(values.max(), 1.0)]
     solve, loss = (_logistic, _log_loss) if kind == "classification" else (_ridge, _absolute_error)
+    truth = validation[1]
     if kind == "classification":
-        _check_classes(y, validation[1])
+        y, truth = _indices(y, truth)
     best: tuple[float, float, np.ndarray, np.ndarray] | None = None
     for strength in sorted(STRENGTHS if kind == "regression" else (1 / c for c in INVERSE_STRENGTHS), reverse=True):
         weights, bias = solve(standard @ basis.T, y, strength)
-        error = loss(seen @ basis.T @ weights + bias, validation[1])
+        error = loss(seen @ basis.T @ weights + bias, truth)
         if best is None or error < best[0]:
             best = (error, strength, weights, bias)
     assert best is not None
@@ -91,7 +92,7 @@ def fit(
 def _logistic(z: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=1 / strength, max_iter=5000).fit(z, y.astype(int))
+    model = LogisticRegression(C=1 / strength, max_iter=5000).fit(z, y)
     weights, bias = model.coef_.T, model.intercept_
     if weights.shape[1] == 1:  # two classes: sigmoid(s) = softmax(-s / 2, s / 2)
         weights, bias = np.hstack([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
@@ -106,7 +107,7 @@ def _ridge(z: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.ndarray, n
 
 
 def _log_loss(output: np.ndarray, y: np.ndarray) -> float:
-    chosen = softmax(output, axis=1)[np.arange(len(y)), y.astype(int)]
+    chosen = softmax(output, axis=1)[np.arange(len(y)), y]
     return float(-np.mean(np.log(np.maximum(chosen, 1e-12))))
 
 
@@ -114,9 +115,12 @@ def _absolute_error(output: np.ndarray, y: np.ndarray) -> float:
     return float(np.mean(np.abs(output[:, 0] - y)))
 
 
-def _check_classes(y: np.ndarray, validation: np.ndarray) -> None:
-    """Every class up to the highest index must have a training subject, and there must be two."""
-    classes = 1 + int(max(y.max(), validation.max()))
-    missing = sorted(set(range(max(classes, 2))) - set(y.astype(int).tolist()))
+def _indices(y: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as indices into the sorted classes; each class must have a training subject, and there must be two."""
+    classes = np.unique(np.concatenate([y, validation]))
+    missing = sorted(set(classes.tolist()) - set(y.tolist()))
     if missing:
         raise ValueError(f"class {missing[0]} has no training subject; use a larger fraction of the training set")
+    if len(classes) < 2:
+        raise ValueError(f"all subjects are of class {classes[0]}; there is nothing to tell apart")
+    return np.searchsorted(classes, y), np.searchsorted(classes, validation)

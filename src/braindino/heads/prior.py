@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float
 
 from braindino.types import Kind
 
@@ -37,13 +37,15 @@ def from_state(state: Mapping[str, np.ndarray]) -> Fitted:
 
 def fit(
     x: Float[np.ndarray, "subject feature"],
-    y: Num[np.ndarray, "subject *target"],
+    y: np.ndarray,
     validation: tuple[np.ndarray, np.ndarray],
     *,
     kind: Kind,
     seed: int = 0,
 ) -> Fitted:
     """Class frequencies in the training set; mean of the training targets; risk 0. The features are not looked at.
+
+    `y` is (subject,) of class names or values, or (subject, 2); classes in sorted order.
 
     Raises:
         ValueError: a task of another kind, or no training subject.
@@ -56,5 +58,5 @@ def fit(
         return Fitted(np.zeros(1))
     if kind == "regression":
         return Fitted(np.array([y.mean()], float))
-    classes = 1 + int(max(y.max(), np.max(validation[1], initial=0)))
-    return Fitted(np.bincount(y.astype(int), minlength=classes) / len(y))
+    classes = np.unique(np.concatenate([y, validation[1]]))
+    return Fitted((y[:, None] == classes).mean(0))

@@ -52,10 +52,11 @@ class Figure:
 @contextlib.contextmanager
 def style(*, dark: bool = False) -> Iterator[None]:
     """The look of every figure; `$` in a name is a dollar, no formula."""
-    import matplotlib as mpl
+    from cycler import cycler
+    from matplotlib import rc_context
 
     ink, ground = (LIGHT, DARK) if dark else (INK, "#ffffff")
-    look: dict[str, Any] = {
+    look: Any = {
         "figure.facecolor": ground, "axes.facecolor": ground, "savefig.facecolor": ground,
         "text.color": ink, "axes.labelcolor": ink, "axes.edgecolor": ink, "axes.titlecolor": ink,
         "xtick.color": ink, "ytick.color": ink, "grid.color": GRID, "grid.linewidth": 0.7,
@@ -63,9 +64,9 @@ def style(*, dark: bool = False) -> Iterator[None]:
         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": not dark, "axes.axisbelow": True,
         "axes.linewidth": 0.8, "lines.linewidth": 1.6, "legend.frameon": False, "legend.fontsize": 9,
         "font.family": "DejaVu Sans", "svg.fonttype": "none", "svg.hashsalt": "report", "text.parse_math": False,
-        "axes.unicode_minus": True, "image.interpolation": "nearest", "axes.prop_cycle": mpl.cycler(color=PALETTE),
+        "axes.unicode_minus": True, "image.interpolation": "nearest", "axes.prop_cycle": cycler(color=PALETTE),
     }  # fmt: skip
-    with mpl.rc_context(look):
+    with rc_context(look):
         yield
 
 

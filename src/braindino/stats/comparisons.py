@@ -25,7 +25,7 @@ class Difference:
     p: float
 
 
-def paired_bootstrap(a: Float[np.ndarray, " draw"], b: Float[np.ndarray, " draw"], value: float) -> Difference:
+def paired_bootstrap(a: Float[np.ndarray, " draw"], b: Float[np.ndarray, " _"], value: float) -> Difference:
     """Difference of two models from metrics on the same draws of subjects.
 
     p = 2 min(1 + #{d <= 0}, 1 + #{d >= 0}) / (1 + draws), at most 1: never 0, since finitely many draws cannot
@@ -90,7 +90,7 @@ def wilcoxon(a: Float[np.ndarray, " subject"], b: Float[np.ndarray, " subject"])
     return float(stats.wilcoxon(difference).pvalue) if len(difference) else 1.0
 
 
-def holm(p: Sequence[float]) -> Float[np.ndarray, " test"]:
+def holm(p: Sequence[float] | Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
     """Holm's step-down adjustment: the i-th smallest of m becomes the running maximum of (m - i + 1) p, at most 1.
 
     NaN (a test that could not be made) stays NaN and is not counted in m.

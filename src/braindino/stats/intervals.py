@@ -34,7 +34,7 @@ class Interval:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}], {self.subjects} subjects"
 
 
-def check_subjects(subjects: Sequence[Any] | None) -> np.ndarray:
+def check_subjects(subjects: Sequence[Any] | np.ndarray | None) -> np.ndarray:
     """Subject ids as an array of strings.
 
     Raises:
@@ -49,7 +49,11 @@ def check_subjects(subjects: Sequence[Any] | None) -> np.ndarray:
 
 
 def bootstrap_counts(
-    subjects: Sequence[Any] | None, *, strata: Sequence[Any] | None = None, draws: int = DRAWS, seed: int = 0
+    subjects: Sequence[Any] | np.ndarray | None,
+    *,
+    strata: Sequence[Any] | np.ndarray | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Int[np.ndarray, "draw case"]:
     """How often each case counts in each draw of as many subjects as there are, with replacement.
 
@@ -92,7 +96,13 @@ def percentile_interval(values: Float[np.ndarray, " draw"], level: float = LEVEL
 
 
 def interval(
-    metric: Metric, target: Any, output: Any, subjects: Sequence[Any] | None, *, draws: int = DRAWS, seed: int = 0
+    metric: Metric,
+    target: Any,
+    output: Any,
+    subjects: Sequence[Any] | np.ndarray | None,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Interval:
     """A metric with its 95 % percentile interval over subjects (Efron and Tibshirani 1993, chapter 13).
 

@@ -34,7 +34,7 @@ def knn_classify(
     k: int,
 ) -> Int[np.ndarray, " query"]:
     """Majority vote of the k nearest by cosine; of equal votes, the class with the lower index."""
-    return knn_votes(bank, labels, queries, k, int(labels.max()) + 1).argmax(1)
+    return np.asarray(knn_votes(bank, labels, queries, k, int(labels.max()) + 1).argmax(1))
 
 
 def unit_rows(x: Float[np.ndarray, "row dim"]) -> Float[np.ndarray, "row dim"]:
@@ -86,7 +86,7 @@ def probe(
 ) -> float:
     """How well a linear classifier reads `labels` (such as the site) off the features: balanced accuracy.
 
-    Logistic regression (C = 0.01 on standardised features), cross-validated with all cases of a subject in one
+    Logistic regression (C = 10 / dim on standardised features), cross-validated with all cases of a subject in one
     fold; chance is 1 / number of labels.
 
     Raises:
@@ -101,7 +101,9 @@ def probe(
     fewest = min((len(np.unique(subjects[labels == label])) for label in np.unique(labels)), default=0)
     if len(np.unique(labels)) < 2 or fewest < folds:
         raise ValueError(f"a probe needs two labels with {folds} subjects each; the rarest has {fewest}")
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000))
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=10 / x.shape[1], class_weight="balanced", max_iter=1000)
+    )
     plan = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     said = cross_val_predict(model, x, labels, groups=subjects, cv=plan)
     return float(balanced_accuracy_score(labels, said))

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 from scipy import ndimage
 
 
-def dice(truth: Bool[np.ndarray, "i j k"], predicted: Bool[np.ndarray, "i j k"]) -> float:
+def dice(truth: Bool[np.ndarray, "i j k"], predicted: Bool[np.ndarray, "_ _ _"]) -> float:
     """Dice = 2 |A and B| / (|A| + |B|), 0 to 1; 1 where both are empty."""
     _same_grid(truth, predicted)
     total = int(truth.sum()) + int(predicted.sum())
@@ -23,7 +23,7 @@ def dice(truth: Bool[np.ndarray, "i j k"], predicted: Bool[np.ndarray, "i j k"])
 
 def hd95_mm(
     truth: Bool[np.ndarray, "i j k"],
-    predicted: Bool[np.ndarray, "i j k"],
+    predicted: Bool[np.ndarray, "_ _ _"],
     spacing_mm: tuple[float, float, float],
 ) -> float:
     """95th percentile surface distance in mm: the larger of the two directed 95th percentiles.
@@ -48,7 +48,7 @@ def hd95_mm(
 
 def region_scores(
     truth: Int[np.ndarray, "i j k"],
-    predicted: Int[np.ndarray, "i j k"],
+    predicted: Int[np.ndarray, "_ _ _"],
     regions: Mapping[str, tuple[int, ...]],
     spacing_mm: tuple[float, float, float],
 ) -> dict[str, float]:

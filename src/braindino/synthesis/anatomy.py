@@ -111,7 +111,7 @@ def read_itk_head() -> Anatomy:
     dark = (tissue == 1) & ~brain
     inside = binary_fill_holes(binary_closing(np.pad(tissue > 1, 6), iterations=6))[6:-6, 6:-6, 6:-6] & ~brain
     near = distance_transform_edt(~brain, image.spacing_mm) < 16
-    soft = np.clip(t1w / 110, 0, 1) * ~brain * (t1w > 8)
+    soft = np.clip(t1w / 130, 0, 1) * ~brain * (t1w > 8)
     fractions[4] = soft
     fractions[3] = (dark & inside & near) * (1 - soft)
     affine = np.diag([*image.spacing_mm, 1.0])
@@ -190,7 +190,7 @@ def _from_brain(
     ventricle = _ventricles(fractions[0], position, depth)
     x, y, z = np.abs(position[0]), position[1], position[2]
     temporal = (((x - 27) / 11) ** 2 + ((y + 20) / 20) ** 2 + ((z + 15) / 10) ** 2) < 1
-    regions = assign_regions(fractions, brain, ventricle, temporal & (fractions[1] + fractions[2] > 0.5), spacing)
+    regions = assign_regions(fractions, brain, ventricle, temporal, spacing)
     sinus = brain & (x < 4) & (depth < 5) & (z > 0) & (y < 50) & (fractions[0] > 0.3)
     fractions[5] = gaussian_filter(sinus.astype(np.float32), 0.5) * brain
     fractions[:5] *= 1 - fractions[5]

@@ -20,6 +20,8 @@ class Effects:
     """Scatter of the logarithm of head length; each axis also gets half of it on its own."""
     head_scale_male: float = 0.03
     """Added to the logarithm of head length in men, so about 9 % of volume."""
+    template_scale: float = 0.93
+    """The MNI152 brain is larger than an average one; its length is multiplied by this."""
     shape_rms_mm: float = 2.5
     """Root mean square of the random velocity, hence about of the displacement, within the head."""
     shape_smooth_mm: float = 18.0
@@ -55,7 +57,7 @@ class Effects:
     """Uniform range of the mean thickness of the enhancing rim."""
     rim_absent_mutant: float = 0.5
     """Share of mutant tumours without any enhancement."""
-    core_texture_wildtype: float = 0.30
+    core_texture_wildtype: float = 0.20
     core_texture_mutant: float = 0.05
     """Sd of the relative signal variation within the core: mutant cores are homogeneous."""
     mass_effect_mm: float = 3.0
@@ -78,7 +80,7 @@ class Effects:
     stroke_scatter: float = 0.6
     stroke_days: tuple[float, float] = (0.25, 1000.0)
     """Log-uniform range of the time since onset."""
-    oedema_rise_days: float = 0.5
+    oedema_rise_days: float = 1.0
     """T2 prolongation of an acute infarct rises as 1 - exp(-days / this)."""
     swelling_peak_days: float = 3.5
     """Swelling follows (d / p) exp(1 - d / p)."""

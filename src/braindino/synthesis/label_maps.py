@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int
+from scipy.ndimage import binary_dilation
 
 from braindino.synthesis.anatomy import (
     TISSUES,
@@ -59,6 +60,7 @@ def read_label_map(path: Path) -> Anatomy:
     coarse, _ = resampled(masks.astype(np.float32), affine, WORK_MM)
     ventricle, temporal, cortex, brain = coarse > 0.5
     cortex = coarse[2] > 0.25
+    temporal = binary_dilation(temporal, iterations=2)
     regions = assign_regions(fractions, brain, ventricle, temporal, np.diag(small)[:3], cortex)
     return Anatomy(path.name.removesuffix(".nii.gz"), fractions, small, regions)
 

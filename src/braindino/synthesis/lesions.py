@@ -30,6 +30,8 @@ class Lesion:
     materials: tuple[Material, ...]
     labels: tuple[int, ...]
     """Label of each class on file."""
+    extent: Float32[np.ndarray, "i j k"]
+    """Share of a voxel within the lesion, also where nothing shows yet."""
     core: Bool[np.ndarray, "i j k"]
     push_mm: float
     """Outward displacement at the surface of `core`; negative draws the surroundings in."""
@@ -59,7 +61,8 @@ def grow_tumour(rng: np.random.Generator, anatomy: Anatomy, volume_ml: float, mu
     sd = effects.core_texture_mutant if mutant else effects.core_texture_wildtype
     texture = sd * smooth_noise(rng, shape, 2.5 / spacing) * c + 0.06 * smooth_noise(rng, shape, 5 / spacing) * (w - c)
     classes = ("necrosis", "oedema", "rim")
-    return _lesion(anatomy, box, (n, w - c, c - n), classes, (1, 2, 3), core, effects.mass_effect_mm, texture)
+    fields = (n, w - c, c - n, w, texture)
+    return _lesion(anatomy, box, fields, classes, (1, 2, 3), core, effects.mass_effect_mm)
 
 
 def grow_infarct(rng: np.random.Generator, anatomy: Anatomy, volume_ml: float, days: float, effects: Effects) -> Lesion:
@@ -84,7 +87,8 @@ def grow_infarct(rng: np.random.Generator, anatomy: Anatomy, volume_ml: float, d
     swelling = days / effects.swelling_peak_days
     push = effects.mass_effect_mm * (swelling * np.exp(1 - swelling) - 0.5 * hollow)
     texture = 0.06 * smooth_noise(rng, w.shape, 4 / spacing) * w
-    return _lesion(anatomy, box, (acute, cavity, glia), ("infarct", "cavity", "gliosis"), (1, 1, 1), whole, push, texture)
+    fields = (acute, cavity, glia, w, texture)
+    return _lesion(anatomy, box, fields, ("infarct", "cavity", "gliosis"), (1, 1, 1), whole, push)
 
 
 def smooth_noise(
@@ -178,18 +182,15 @@ def _soft(mask: Bool[np.ndarray, "i j k"], sd_voxels: np.ndarray) -> Float32[np.
 def _lesion(
     anatomy: Anatomy,
     box: Box,
-    parts: tuple[np.ndarray, ...],
+    fields: tuple[Float32[np.ndarray, "a b c"], ...],
     classes: tuple[str, ...],
     labels: tuple[int, ...],
-    core: np.ndarray,
+    core: Bool[np.ndarray, "a b c"],
     push_mm: float,
-    texture: np.ndarray,
 ) -> Lesion:
-    """Put arrays of the box back on the whole grid."""
-    shape = anatomy.regions.shape
-    fractions = np.zeros((len(parts), *shape), np.float32)
-    whole_core, whole_texture = np.zeros(shape, bool), np.zeros(shape, np.float32)
-    for target, part in zip(fractions, parts, strict=True):
-        target[box] = part
-    whole_core[box], whole_texture[box] = core, texture
-    return Lesion(fractions, tuple(MATERIALS[c] for c in classes), labels, whole_core, float(push_mm), whole_texture)
+    """Put the arrays of the box (a share per class, extent, texture) back on the whole grid."""
+    whole = np.zeros((len(fields), *anatomy.regions.shape), np.float32)
+    whole[(slice(None), *box)] = np.stack(fields)
+    filled = np.zeros(anatomy.regions.shape, bool)
+    filled[box] = core
+    return Lesion(whole[:-2], tuple(MATERIALS[c] for c in classes), labels, whole[-2], filled, float(push_mm), whole[-1])

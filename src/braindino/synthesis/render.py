@@ -30,15 +30,14 @@ def render(
     smoothly within one, and the receive field is common to the contrasts of a session.
     """
     spacing = np.diag(space.affine)[:3]
-    shares = space.lesion[:-1]
+    shares = space.lesion
     fractions = np.concatenate([space.fractions * np.clip(1 - shares.sum(0), 0, 1), shares])
     materials = [MATERIALS[name] for name in TISSUES] + list(lesion.materials if lesion else ())
     varied = tuple(_varied(rng, material, effects.relaxation_scatter) for material in materials)
     shape = space.regions.shape
     bias = smooth_field(rng, shape, effects.bias_log_sd)
     texture = 1 + effects.tissue_texture * smooth_noise(rng, shape, 3 / spacing)
-    if lesion is not None:
-        texture += space.lesion[-1]
+    texture += space.texture
     brain = space.regions > 0
     images = {}
     for contrast in contrasts:

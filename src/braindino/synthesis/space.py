@@ -23,7 +23,10 @@ class Space:
     fractions: Float32[np.ndarray, "tissue i j k"]
     regions: UInt8[np.ndarray, "i j k"]
     lesion: Float32[np.ndarray, "class i j k"]
-    """Shares of the lesion's classes, then its texture as the last entry; no entries without a lesion."""
+    """Shares of the lesion's classes; no class without a lesion."""
+    extent: Float32[np.ndarray, "i j k"]
+    texture: Float32[np.ndarray, "i j k"]
+    """Of the lesion; 0 without one."""
     affine: Float[np.ndarray, "4 4"]
 
 
@@ -61,12 +64,15 @@ def resample(
     fractions = np.stack([sample(part) for part in base.fractions])
     regions = np.zeros(shape, np.uint8)
     regions[inside] = map_coordinates(base.regions, there, order=0, mode="constant")
-    parts = [] if lesion is None else [*lesion.fractions, lesion.texture]
-    shares = np.stack([sample(part) for part in parts]) if parts else np.zeros((0, *shape), np.float32)
+    nothing = np.zeros(shape, np.float32)
+    shares, filled, texture = np.zeros((0, *shape), np.float32), nothing, nothing
+    if lesion is not None:
+        shares = np.stack([sample(part) for part in lesion.fractions])
+        filled, texture = sample(lesion.extent), sample(lesion.texture)
     affine = np.diag([*spacing_mm, 1.0])
     centre = base.affine[:3, 3] + (extent - base.spacing_mm) / 2
     affine[:3, 3] = centre + [axis[0] for axis in axes]
-    return Space(fractions, regions, shares, affine)
+    return Space(fractions, regions, shares, filled, texture, affine)
 
 
 def _near(base: Anatomy, points: Float32[np.ndarray, "axis i j k"]) -> np.ndarray:

@@ -15,14 +15,16 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from braindino.synthesis import anatomy as anatomies
 from braindino.synthesis import deform
 from braindino.synthesis.anatomy import CORTEX, MEDIAL_TEMPORAL, TISSUES, VENTRICLE, Anatomy
-from braindino.synthesis.atrophy import shift_boundary
+from braindino.synthesis.atrophy import grow_csf
 from braindino.synthesis.effects import Effects
 from braindino.synthesis.lesions import Lesion, grow_infarct, grow_tumour
 from braindino.synthesis.outcomes import draw_survival, log_hazard
 from braindino.synthesis.render import render
 from braindino.synthesis.sites import CONTRASTS, SITES, Site
-from braindino.synthesis.space import resample
+from braindino.synthesis.space import Space, resample
 
+CORTEX_SMOOTH_MM, TEMPORAL_SMOOTH_MM = 2.0, 3.5
+"""How far from CSF the loss of tissue reaches."""
 PUSH_REACH_MM = 14.0
 """How far from the ventricles or a lesion the surroundings still give way."""
 
@@ -111,7 +113,7 @@ def make_subject(
     fractions = _atrophy(rng["tissue"], space.fractions, space.regions, spacing, person, effects)
     brain = (fractions[:3].sum(0) > 0.5) & (space.regions > 0)
     images = render(rng["image"], replace(space, fractions=fractions), lesion, person.site, CONTRASTS[group], effects)
-    labels = _labels(space.lesion, lesion, brain) if lesion is not None else None
+    labels = _labels(space, lesion, brain) if lesion is not None else None
     row = _row(rng["outcome"], person, fractions, space.regions, labels, spacing, effects)
     return Subject(images, space.affine, brain, labels, row, fractions)
 
@@ -139,6 +141,8 @@ def _shape(
     """Velocity of the subject's shape (anatomy to subject) and the scale of its head along each axis."""
     log_scale = effects.head_scale_scatter * (rng.standard_normal() + 0.5 * rng.standard_normal(3))
     scale = np.exp(log_scale + effects.head_scale_male * (person.sex == "M"))
+    if person.anatomy == "mni152" and folder is None:
+        scale = scale * effects.template_scale
     unit, amplitudes, volumes = _ventricle_push(person.anatomy, folder)
     velocity = deform.random_velocity(rng, unit.shape[1:], effects.shape_smooth_mm, effects.shape_rms_mm)
     median = ventricle_target_ml(person.age, person.group == "dementia", effects)
@@ -163,21 +167,14 @@ def _atrophy(
     temporal = (1 - effects.medial_temporal_loss_per_year * years) * (1 - effects.medial_temporal_dementia * demented)
     cortex *= np.exp(effects.cortex_scatter * rng.standard_normal())
     temporal *= np.exp(effects.medial_temporal_scatter * rng.standard_normal())
-    thinned = shift_boundary(fractions, regions == CORTEX, 1 - float(cortex), spacing, tissues=(1,))
-    return shift_boundary(thinned, regions == MEDIAL_TEMPORAL, 1 - float(temporal), spacing)
+    thinned = grow_csf(fractions, regions == CORTEX, 1 - float(cortex), CORTEX_SMOOTH_MM / spacing, tissues=(1,))
+    return grow_csf(thinned, regions == MEDIAL_TEMPORAL, 1 - float(temporal), TEMPORAL_SMOOTH_MM / spacing)
 
 
-def _labels(
-    shares: Float32[np.ndarray, "class i j k"], lesion: Lesion, brain: Bool[np.ndarray, "i j k"]
-) -> UInt8[np.ndarray, "i j k"]:
+def _labels(space: Space, lesion: Lesion, brain: Bool[np.ndarray, "i j k"]) -> UInt8[np.ndarray, "i j k"]:
     """Where the lesion fills half of a voxel: the label of its largest class."""
-    largest = np.array(lesion.labels, np.uint8)[shares.argmax(0)]
-    return np.where((lesion_extent(shares, lesion) > 0.5) & brain, largest, 0).astype(np.uint8)
-
-
-def lesion_extent(shares: Float32[np.ndarray, "class i j k"], lesion: Lesion) -> Float32[np.ndarray, "i j k"]:
-    """Share of a voxel within the lesion; for a fresh infarct without signal change too, from its drawn extent."""
-    return np.asarray(shares[: len(lesion.labels)].sum(0), np.float32)
+    largest = np.array(lesion.labels, np.uint8)[space.lesion.argmax(0)]
+    return np.where((space.extent > 0.5) & brain, largest, 0).astype(np.uint8)
 
 
 def _row(

@@ -1,0 +1,172 @@
+"""analyze: features -> k-NN accuracy, CKA between encoders, effective rank, site effect. Needs no torch.
+
+A case is represented by the mean of its views. Failed cases are left out; CKA takes the cases that both encoders
+have. Nothing here is learned but the site probe, which is cross-validated by subject.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from braindino.record import read_record, read_table, write_record, write_table
+from braindino.stats.intervals import interval
+from braindino.stats.metrics import METRICS
+from braindino.stats.representation import effective_rank, knn_votes, linear_cka, probe
+from braindino.types import Features
+
+NEIGHBOURS = (1, 3, 5, 10, 20)
+FOLDS = 5
+"""Folds of the site probe; sites with fewer subjects are left out."""
+TABLES: dict[str, tuple[str, ...]] = {
+    "knn": ("encoder", "k", "accuracy", "low", "high", "train_subjects", "test_subjects"),
+    "cka": ("a", "b", "cka", "cases"),
+    "encoders": ("encoder", "cases", "failed", "dim", "effective_rank", "site_accuracy", "site_chance", "sites"),
+}
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the features are like before a head is learned."""
+
+    knn: pd.DataFrame
+    """Accuracy of the k nearest training subjects' vote, with its 95 % interval over test subjects."""
+    cka: pd.DataFrame
+    """Linear CKA of each pair of encoders on the cases that both have."""
+    encoders: pd.DataFrame
+    """Effective rank, and how well the site can be read off: cross-validated balanced accuracy against 1 / sites."""
+
+    def __str__(self) -> str:
+        tables = (getattr(self, name) for name in TABLES)
+        return "\n\n".join(table.to_string(index=False) for table in tables if len(table))
+
+
+def analyze(
+    features: Mapping[str, Features], labels: pd.Series[Any] | None, train_subjects: Collection[str]
+) -> Analysis:
+    """Analyse the features of one or more encoders.
+
+    Args:
+        features: name (of the encoder) to features.
+        labels: class of each case (index: case name) for k-NN; cases without a label take no part. None: no k-NN.
+        train_subjects: whose cases form the memory bank; all other labelled cases are asked.
+
+    Raises:
+        ValueError: no features, an encoder without a usable case, or no labelled case to remember or to ask.
+    """
+    if not features:
+        raise ValueError("no features to analyse")
+    tables = {name: _subject_table(name, one) for name, one in features.items()}
+    knn = [row for name, table in tables.items() for row in _knn_rows(name, *table, labels, set(train_subjects))]
+    encoders = [_encoder_row(name, *table, features[name]) for name, table in tables.items()]
+    cka = [_cka_row(a, b, tables) for a, b in itertools.combinations(tables, 2)]
+    frames = zip(("knn", "cka", "encoders"), (knn, cka, encoders), strict=True)
+    return Analysis(**{name: pd.DataFrame(rows, columns=list(TABLES[name])) for name, rows in frames})
+
+
+def _subject_table(name: str, features: Features) -> tuple[pd.DataFrame, np.ndarray]:
+    """The encoded cases and their vectors (mean over views, float64)."""
+    good = features.cases["status"].to_numpy() == "ok"
+    if not good.any():
+        raise ValueError(f"{name}: none of the {len(good)} cases was encoded; see the status column of its features")
+    return features.cases[good].reset_index(drop=True), features.values[good].astype(np.float64).mean(axis=1)
+
+
+def _knn_rows(
+    name: str, cases: pd.DataFrame, x: np.ndarray, labels: pd.Series[Any] | None, train_subjects: set[str]
+) -> Iterator[dict[str, Any]]:
+    if labels is None:
+        return
+    found = cases["case"].map(labels)
+    known = found.notna().to_numpy()
+    classes, target = np.unique(found[known].astype(str).to_numpy(), return_inverse=True)
+    subjects, vectors = cases["subject"].astype(str).to_numpy()[known], x[known]
+    train = np.isin(subjects, sorted(train_subjects))
+    if train.all() or not train.any():
+        raise ValueError(f"{name}: k-NN needs labelled cases to remember ({train.sum()}) and to ask ({(~train).sum()})")
+    for k in (k for k in NEIGHBOURS if k <= train.sum()):
+        votes = knn_votes(vectors[train], target[train], vectors[~train], k, len(classes))
+        got = interval(METRICS["accuracy"], target[~train], votes, subjects[~train])
+        yield {
+            **{"encoder": name, "k": k, "accuracy": got.value, "low": got.low, "high": got.high},
+            **{"train_subjects": len(np.unique(subjects[train])), "test_subjects": got.subjects},
+        }
+
+
+def _encoder_row(name: str, cases: pd.DataFrame, x: np.ndarray, features: Features) -> dict[str, Any]:
+    sites, subjects = cases["site"].astype(str).to_numpy(), cases["subject"].astype(str).to_numpy()
+    large = [s for s in np.unique(sites) if s and len(np.unique(subjects[sites == s])) >= FOLDS]
+    chosen = np.isin(sites, large)
+    enough = len(large) > 1
+    return {
+        **{"encoder": name, "cases": len(cases), "failed": len(features.cases) - len(cases), "dim": x.shape[1]},
+        "effective_rank": effective_rank(x),
+        "site_accuracy": probe(x[chosen], sites[chosen], subjects[chosen], folds=FOLDS) if enough else np.nan,
+        **{"site_chance": 1 / len(large) if enough else np.nan, "sites": len(large)},
+    }
+
+
+def _cka_row(a: str, b: str, tables: Mapping[str, tuple[pd.DataFrame, np.ndarray]]) -> dict[str, Any]:
+    (cases_a, x), (cases_b, y) = tables[a], tables[b]
+    _, rows_a, rows_b = np.intersect1d(cases_a["case"].astype(str), cases_b["case"].astype(str), return_indices=True)
+    cka = linear_cka(x[rows_a], y[rows_b]) if len(rows_a) > 1 else np.nan
+    return {"a": a, "b": b, "cka": cka, "cases": len(rows_a)}
+
+
+def analyze_folders(
+    folders: Sequence[Path], out: Path, task: str | None = None, root: Path | None = None, cohort: str = "bids"
+) -> Analysis:
+    """Analyse features folders and write the analysis to `out`.
+
+    Args:
+        folders: made by `encode`, one per encoder.
+        out: the analysis folder.
+        task: a classification task for k-NN, with the cohort's folder `root` and plug-in `cohort`. None: no k-NN.
+
+    Raises:
+        ValueError: two folders of one encoder, a task that does not classify or has no `root`; and as `analyze`.
+    """
+    from braindino.pipeline.encode import read_features
+    from braindino.pipeline.fit import load_task, targets
+    from braindino.record import fingerprint
+
+    features = {(one := read_features(folder)).encoder: one for folder in folders}
+    if len(features) < len(folders):
+        raise ValueError(f"{len(folders)} folders hold features of {len(features)} encoders only; give one for each")
+    labels, train = None, set()
+    if task is not None:
+        if root is None:
+            raise ValueError(f"task {task!r} needs the cohort's folder: give --root and --cohort")
+        question = load_task(task, root, cohort)
+        if question.kind != "classification":
+            raise ValueError(f"k-NN finds classes, but {task} is {question.kind}; give a classification task")
+        labels = pd.Series(targets(question, question.cases), index=[case.name for case in question.cases])
+        train = {case.subject for case in question.cases_of("train")}
+    analysis = analyze(features, labels, train)
+    parents = {Path(folder).name: fingerprint(read_record(Path(folder), "encode")) for folder in folders}
+    write_analysis(analysis, Path(out), parents)
+    return analysis
+
+
+def write_analysis(analysis: Analysis, out: Path, parents: Mapping[str, str] | None = None) -> None:
+    """Write `knn.tsv`, `cka.tsv`, `encoders.tsv` and the record."""
+    for name in TABLES:
+        write_table(Path(out) / f"{name}.tsv", getattr(analysis, name))
+    write_record(Path(out), "analyze", None, parents=parents)
+
+
+def read_analysis(folder: Path) -> Analysis:
+    """Read an analysis folder, verified.
+
+    Raises:
+        ValueError: not a finished analysis folder, or a changed file.
+    """
+    read_record(Path(folder), "analyze")
+    text = {"knn": ("encoder",), "cka": ("a", "b"), "encoders": ("encoder",)}
+    return Analysis(**{name: read_table(Path(folder) / f"{name}.tsv", text=text[name]) for name in TABLES})

@@ -1,0 +1,223 @@
+"""Verb `synthesize`: synthetic subjects from real anatomy, as a BIDS derivative with every label known.
+
+Each subject depends on (seed, id) and the settings of its images alone, so it is the same whatever the numbers of
+subjects and of processes; a finished one is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from importlib import metadata
+from braindino.config import to_dict
+from braindino.record import digest, is_done, sha256, write_json, write_record, write_table
+from braindino.synthesis.anatomy import names
+from braindino.synthesis.columns import COLUMNS
+from braindino.synthesis.effects import Effects
+from braindino.synthesis.sites import CONTRASTS
+from braindino.synthesis.subject import Subject, make_subject
+from braindino.volume.io import write_nifti
+
+VERB = "synthesize"
+FORMAT = 1
+"""Raised when the same settings would give other images."""
+RECORDS = ".subjects"
+FILE = {
+    "T1w": "desc-preproc_T1w",
+    "T1ce": "ce-gadolinium_desc-preproc_T1w",
+    "T2w": "desc-preproc_T2w",
+    "FLAIR": "desc-preproc_FLAIR",
+}
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """How many subjects of which group, and from which anatomy."""
+
+    healthy: int = 24
+    dementia: int = 18
+    glioma: int = 24
+    stroke: int = 0
+    seed: int = 0
+    spacing_mm: float = 2.0
+    """Nominal voxel edge; each site multiplies it by its own factors. 1 to 4."""
+    anatomy: Path | None = None
+    """Folder of FreeSurfer-style label maps (`*.nii.gz`) to start from; None for the two packaged anatomies."""
+    workers: int = 1
+    """Processes; does not change a byte of the result."""
+
+    def __post_init__(self) -> None:
+        counts = {group: getattr(self, group) for group in CONTRASTS}
+        if min(counts.values()) < 0 or max(counts.values()) > 999 or not any(counts.values()):
+            raise ValueError(f"numbers of subjects {counts}: expected 0 to 999 per group and at least one in all")
+        if not 1.0 <= self.spacing_mm <= 4.0:
+            raise ValueError(f"spacing_mm is {self.spacing_mm}; expected 1 to 4 mm")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; expected 0 or more")
+        if self.workers < 1:
+            raise ValueError(f"workers is {self.workers}; expected at least 1 process")
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What one process needs to make one subject."""
+
+    out: Path
+    subject: str
+    group: str
+    seed: int
+    spacing_mm: float
+    anatomy: Path | None
+    key: str
+    """Digest of everything that determines the subject."""
+
+
+def synthesize(out: Path, config: SynthesisConfig, progress: bool = True) -> Path:
+    """Write the cohort to `out`; a second call resumes, or does nothing where all is done.
+
+    Args:
+        out: folder of the BIDS derivative.
+        config: what to make.
+        progress: show a bar with the remaining time on stderr.
+
+    Returns:
+        `out`, committed by its record.
+
+    Raises:
+        ValueError: no anatomy (see `synthesis.anatomy.names`), or `out` holds other subjects.
+    """
+    out = Path(out)
+    settings, parents = _settings(config), _parents(config.anatomy)
+    if is_done(out, VERB, settings, parents):
+        return out
+    orders = _orders(out, config, parents)
+    _refuse_strangers(out, {order.subject for order in orders})
+    todo = [order for order in orders if _finished(order) is None]
+    _run(todo, config.workers, progress)
+    rows = [_finished(order) for order in orders]
+    assert all(row is not None for row in rows)
+    _write_tables(out, rows)
+    write_record(out, VERB, settings, parents=parents, facts={"subjects": len(orders), "synthetic": True})
+    return out
+
+
+def _settings(config: SynthesisConfig) -> dict[str, Any]:
+    """What determines the content: the config without the number of processes, and the effects."""
+    settings = to_dict(config)
+    del settings["workers"], settings["anatomy"]
+    return {**settings, "effects": to_dict(Effects())}
+
+
+def _parents(folder: Path | None) -> dict[str, str]:
+    """Fingerprint of the user's label maps; the packaged anatomies have their names."""
+    if folder is None:
+        return {"anatomy": "+".join(names(None))}
+    return {"anatomy": digest({name: sha256(Path(folder) / f"{name}.nii.gz") for name in names(folder)})}
+
+
+def _orders(out: Path, config: SynthesisConfig, parents: dict[str, str]) -> list[_Order]:
+    settings = _settings(config)
+    fixed = {key: settings[key] for key in ("seed", "spacing_mm", "effects")}
+    orders = []
+    for group in CONTRASTS:
+        for number in range(1, getattr(config, group) + 1):
+            subject = f"{group}{number:03d}"
+            key = digest({**fixed, **parents, "subject": subject, "format": FORMAT})
+            orders.append(_Order(out, subject, group, config.seed, config.spacing_mm, config.anatomy, key))
+    return orders
+
+
+def _refuse_strangers(out: Path, subjects: set[str]) -> None:
+    found = {path.name.removeprefix("sub-") for path in out.glob("sub-*")}
+    if strangers := sorted(found - subjects):
+        raise ValueError(
+            f"{out} already holds {len(strangers)} subjects that this config does not make (first: sub-{strangers[0]}); "
+            "choose an empty folder"
+        )
+
+
+def _finished(order: _Order) -> dict[str, Any] | None:
+    """The participants row of a subject whose files are all there and unchanged, else None."""
+    try:
+        record = json.loads((order.out / RECORDS / f"sub-{order.subject}.json").read_text(encoding="utf-8"))
+        same = record["key"] == order.key and all(sha256(order.out / n) == h for n, h in record["files"].items())
+        return dict(record["row"]) if same else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _run(orders: list[_Order], workers: int, progress: bool) -> None:
+    """Make all subjects, in processes where there are several; the first error stops it."""
+    with _bar(len(orders), progress) as advance:
+        if workers == 1:
+            for order in orders:
+                _make(order)
+                advance()
+            return
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, max(len(orders), 1)), mp_context=spawn) as pool:
+            jobs = [pool.submit(_make, order) for order in orders]
+            try:
+                for job in as_completed(jobs):
+                    job.result()
+                    advance()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+@contextmanager
+def _bar(total: int, progress: bool) -> Iterator[Any]:
+    columns = (TextColumn("synthesize"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+        task = bar.add_task("synthesize", total=total)
+        yield lambda: bar.advance(task)
+
+
+def _make(order: _Order) -> None:
+    """Make and write one subject; its record comes last."""
+    subject = make_subject(order.subject, order.group, order.seed, order.spacing_mm, order.anatomy, Effects())
+    files = _write_images(order.out, f"sub-{order.subject}", subject)
+    record = {"key": order.key, "row": dict(subject.row), "files": {n: sha256(order.out / n) for n in files}}
+    write_json(order.out / RECORDS / f"sub-{order.subject}.json", record)
+
+
+def _write_images(out: Path, name: str, subject: Subject) -> list[str]:
+    """Images as int16 (gains keep them within its range), masks and labels as uint8; names relative to `out`."""
+    arrays: dict[str, np.ndarray] = {
+        FILE[contrast]: np.clip(np.rint(image), 0, 32767).astype(np.int16) for contrast, image in subject.images.items()
+    }
+    arrays["desc-brain_mask"] = subject.brain_mask.astype(np.uint8)
+    if subject.label_map is not None:
+        arrays["label-lesion_dseg"] = subject.label_map
+    written = []
+    for ending, array in arrays.items():
+        file = f"{name}/anat/{name}_{ending}.nii.gz"
+        write_nifti(out / file, array, subject.affine)
+        written.append(file)
+    return written
+
+
+def _write_tables(out: Path, rows: list[Any]) -> None:
+    write_table(out / "participants.tsv", pd.DataFrame(rows, columns=list(COLUMNS)))
+    write_json(out / "participants.json", COLUMNS)
+    description = {
+        "Name": "BrainDINO synthetic subjects (simulated images from real anatomy; not patients)",
+        "BIDSVersion": "1.11.1",
+        "DatasetType": "derivative",
+        "License": "CC0",
+        "GeneratedBy": [{"Name": "braindino synthesize", "Version": metadata.version("braindino")}],
+    }
+    write_json(out / "dataset_description.json", description)

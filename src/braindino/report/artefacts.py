@@ -1,0 +1,123 @@
+"""What a report is made from: artefacts that were read and verified, each of them optional."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from braindino.corpus.shards import Corpus
+    from braindino.types import Case
+
+SYNTHETIC = "synthetic"
+"""Cohorts with this name, alone or before a colon, hold synthetic subjects."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The predictions of one model on one split: a predictions folder with its table."""
+
+    folder: Path
+    table: pd.DataFrame
+    task: str
+    kind: str
+    encoder: str
+    head: str
+    fraction: float
+    seed: int
+    perturbation: str
+    split: str
+
+    @property
+    def model(self) -> str:
+        """encoder/head."""
+        return f"{self.encoder}/{self.head}"
+
+    @property
+    def good(self) -> pd.DataFrame:
+        """The rows with an answer."""
+        return self.table[self.table["status"] == "ok"]
+
+
+def answers_of(folder: Path, table: pd.DataFrame) -> Answers:
+    """Name the model by the first row of its table.
+
+    Raises:
+        ValueError: the table has no rows.
+    """
+    if not len(table):
+        raise ValueError(f"{folder} holds no predictions; run 'braindino predict' on cases")
+    first = table.iloc[0]
+    texts = {name: str(first[name]) for name in ("task", "kind", "encoder", "head", "perturbation", "split")}
+    return Answers(folder, table, fraction=float(first["fraction"]), seed=int(first["seed"]), **texts)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Patch similarity on one slice."""
+
+    image: np.ndarray
+    points: tuple[tuple[str, int, int], ...]
+    maps: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """Everything that the sections draw from."""
+
+    corpus: Corpus | None = None
+    quarantine: pd.DataFrame | None = None
+    logs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """Name of a run to the entries of its log."""
+    answers: tuple[Answers, ...] = ()
+    metrics: pd.DataFrame | None = None
+    comparisons: pd.DataFrame | None = None
+    analysis: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    similarity: Similarity | None = None
+    cases: Mapping[str, Case] = field(default_factory=dict)
+    records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Role ("corpus", "run stage 1", "predictions ...") to the record of the artefact."""
+
+    def headline_answers(self) -> dict[str, list[Answers]]:
+        """Task to its unperturbed test answers at the largest fraction, one per model (the lowest seed)."""
+        found: dict[str, dict[str, Answers]] = {}
+        plain = [one for one in self.answers if one.split == "test" and one.perturbation == "none"]
+        for one in sorted(plain, key=lambda answers: answers.seed):
+            if one.fraction == max(other.fraction for other in plain if other.task == one.task):
+                found.setdefault(one.task, {}).setdefault(one.model, one)
+        return {task: list(found[task].values()) for task in dict.fromkeys(one.task for one in plain)}
+
+    def synthetic_task(self, task: str) -> bool:
+        """True where any of the task's cases is known to come from a synthetic cohort."""
+        names = {str(name) for one in self.answers if one.task == task for name in one.table["case"]}
+        return any(is_synthetic_case(self.cases[name]) for name in names if name in self.cases)
+
+    @property
+    def synthetic_results(self) -> bool:
+        """True where any result stands on synthetic subjects."""
+        return any(self.synthetic_task(one.task) for one in self.answers)
+
+    @property
+    def synthetic_corpus(self) -> bool:
+        """True where the corpus holds synthetic subjects."""
+        return self.corpus is not None and any(is_synthetic(str(name)) for name in self.corpus.index["cohort"].unique())
+
+
+def rows_of(table: pd.DataFrame) -> list[Any]:
+    """The rows of a table as named tuples."""
+    return list(table.itertuples())
+
+
+def is_synthetic(cohort: str) -> bool:
+    """Does a cohort's name say that its subjects are synthetic?"""
+    return cohort.partition(":")[0] == SYNTHETIC
+
+
+def is_synthetic_case(case: Case) -> bool:
+    """Is a case from a synthetic cohort?"""
+    return any(is_synthetic(scan.cohort) for scan in case.scans)

@@ -1,0 +1,94 @@
+"""Curves of a pretraining run: every term of the loss and every monitor over the steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from braindino.report.figures import INK, PALETTE, Figure, canvas, curves, slug, style
+
+PANELS: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("Total loss", ("total",), ""),
+    ("CLS agreement", ("global", "local"), "dino_head"),
+    ("Masked patches (iBOT)", ("ibot",), "ibot_head"),
+    ("Spread (KoLeo)", ("koleo",), ""),
+    ("Gram anchor", ("gram",), ""),
+    ("Teacher target entropy, nats", ("target_entropy",), "dino_head"),
+    ("Prototypes in use", ("prototypes_used",), ""),
+    ("Cosine between samples", ("cls_cosine",), ""),
+    ("Effective rank of CLS", ("effective_rank",), ""),
+    ("Gradient norm", ("grad_norm",), ""),
+    ("Learning rate", ("lr",), ""),
+    ("Teacher momentum", ("momentum",), ""),
+)
+"""Title of a panel, the entries of the log in it, and the projection head whose ln K is its reference line."""
+COLUMNS = 3
+
+
+def training_figure(run: str, log: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> Figure:
+    """Small panels over the steps of one run.
+
+    Args:
+        run: what the run is called.
+        log: entries of `log.jsonl`.
+        config: of the run's record; `dino_head.prototypes` and `ibot_head.prototypes` give K of the lines at ln K.
+
+    Raises:
+        ValueError: an empty log.
+    """
+    if not log:
+        raise ValueError(f"the log of run {run!r} is empty; a finished run has an entry for each step")
+    shown = [panel for panel in PANELS if any(name in entry for entry in log for name in panel[1])]
+    rows = math.ceil(len(shown) / COLUMNS)
+    with style():
+        drawn = canvas(9.0, 2.05 * rows)
+        grid = drawn.subplots(rows, COLUMNS, squeeze=False, sharex=True)
+        for axes, panel in zip(grid.flat, shown, strict=False):
+            _panel(axes, log, panel, config)
+        for axes in list(grid.flat)[len(shown) :]:
+            axes.set_visible(False)
+        for column in range(COLUMNS):
+            lowest = [axes for axes in grid[:, column] if axes.get_visible()][-1:]
+            for axes in lowest:
+                axes.set_xlabel("Step")
+                axes.tick_params(labelbottom=True)
+        bad = sum(not entry.get("finite", True) for entry in log)
+        return curves(
+            drawn,
+            f"training-{slug(run)}",
+            f"Training of {run}, {len(log)} steps.",
+            "Thin lines are single steps, thick lines a running median. The dashed line is ln K, K being the number of "
+            "prototypes: an agreement that stays there has learned nothing, and targets with that entropy say nothing. "
+            "Collapse would show as a cosine near 1 with an effective rank near 1. "
+            + (f"{bad} steps had a loss that was not finite and were skipped." if bad else "Every step was finite."),
+            f"Curves of the losses and monitors of run {run} over {len(log)} steps.",
+        )
+
+
+def _panel(
+    axes: Any, log: Sequence[Mapping[str, Any]], panel: tuple[str, ...] | Any, config: Mapping[str, Any]
+) -> None:
+    title, names, head = panel
+    present = [name for name in names if any(name in entry for entry in log)]
+    for name, colour in zip(present, PALETTE, strict=False):
+        pairs = [(entry["step"], float(entry[name])) for entry in log if name in entry]
+        step, value = np.array(pairs, float).T
+        axes.plot(step, value, color=colour, alpha=0.35, linewidth=0.8)
+        axes.plot(step, running_median(value), color=colour, label=name)
+    prototypes = config.get(head, {}).get("prototypes") if head else None
+    if prototypes:
+        axes.axhline(math.log(prototypes), color=INK, linestyle=(0, (4, 3)), linewidth=0.9, label=f"ln {prototypes}")
+    axes.set_title(title)
+    axes.margins(x=0.02)
+    if len(present) > 1 or prototypes:
+        axes.legend(fontsize=8, handlelength=1.4, labelspacing=0.2, borderaxespad=0.2)
+
+
+def running_median(values: np.ndarray) -> np.ndarray:
+    """Median over a window of a twentieth of the run (at least 3 steps), shortened at the ends; NaN is left out."""
+    half = max(1, len(values) // 40)
+    windows = [values[max(0, n - half) : n + half + 1] for n in range(len(values))]
+    return np.array([np.median(w[np.isfinite(w)]) if np.isfinite(w).any() else np.nan for w in windows])

@@ -1,0 +1,161 @@
+"""Predictions tables as aligned arrays, refused where they do not fit together.
+
+A sheet is one task on one split under one perturbation: every model answers the same cases, in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Shaped
+
+from braindino.stats.intervals import check_subjects
+from braindino.types import Kind
+
+SHEET = ("task", "kind", "metric", "perturbation", "severity", "split")
+MODEL = ("encoder", "head", "fraction")
+TARGETS: dict[str, tuple[str, ...]] = {
+    "classification": ("target",),
+    "regression": ("target",),
+    "survival": ("time", "event"),
+    "segmentation": (),
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """The answers of one encoder with one head at one fraction, once per seed."""
+
+    encoder: str
+    head: str
+    fraction: float
+    seeds: tuple[int, ...]
+    outputs: tuple[np.ndarray, ...]
+    """Per seed: (case, output) for classification and segmentation, (case,) else; NaN where the case failed."""
+    ok: Bool[np.ndarray, " case"]
+    """Cases that no seed failed on."""
+
+    @property
+    def name(self) -> str:
+        """encoder/head."""
+        return f"{self.encoder}/{self.head}"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One task, split and perturbation with the answers of all models."""
+
+    key: dict[str, Any]
+    subjects: Shaped[np.ndarray, " case"]
+    target: np.ndarray
+    """Class index (case,), value (case,), (case, 2) = time and event, or (case, 0) for segmentation."""
+    outputs: tuple[str, ...]
+    """Names of the output columns, without `output_`."""
+    models: tuple[Model, ...]
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of the task."""
+        kind: Kind = self.key["kind"]
+        return kind
+
+
+def read_sheets(table: pd.DataFrame) -> Iterator[Sheet]:
+    """Cut a predictions table into sheets, in order of their keys.
+
+    Raises:
+        ValueError: a missing column or subject id, an unknown kind, a case twice or missing for a model, a case
+            with two targets, an answer that is not finite though its status is ok.
+    """
+    missing = [name for name in (*SHEET, *MODEL, "seed", "subject", "case", "status") if name not in table.columns]
+    if missing:
+        raise ValueError(f"the predictions table lacks the column {missing[0]!r}")
+    if table.empty:
+        raise ValueError("the predictions table is empty")
+    unknown = set(table["kind"]) - set(TARGETS)
+    if unknown:
+        raise ValueError(f"unknown kind {sorted(unknown)[0]!r}; known: {', '.join(TARGETS)}")
+    check_subjects(table["subject"].to_numpy(object))
+    _check_coverage(table)
+    for key, rows in table.groupby(list(SHEET), sort=True):
+        yield _sheet(dict(zip(SHEET, key, strict=True)), rows)
+
+
+def _check_coverage(table: pd.DataFrame) -> None:
+    """On one task and split, every run answers every case once, also under perturbations."""
+    run = ["perturbation", "severity", *MODEL, "seed"]
+    for (task, split), rows in table.groupby(["task", "split"]):
+        expected = set(rows["case"])
+        for name, own in rows.groupby(run):
+            who = f"{name[2]}/{name[3]} (fraction {name[4]:g}, seed {name[5]}, {name[0]} {name[1]})"
+            twice = own["case"][own["case"].duplicated()]
+            if len(twice):
+                raise ValueError(f"case {twice.iloc[0]!r} of task {task}, {split} appears twice for {who}")
+            absent = sorted(expected - set(own["case"]))
+            if absent:
+                raise ValueError(
+                    f"case {absent[0]!r} of task {task}, {split} is missing for {who}, which covers {len(own)} of "
+                    f"{len(expected)} cases; predict it, or keep its row with the reason why it failed"
+                )
+
+
+def _sheet(key: dict[str, Any], rows: pd.DataFrame) -> Sheet:
+    columns = ["subject", *TARGETS[key["kind"]]]
+    absent = [name for name in columns if name not in rows.columns]
+    if absent:
+        raise ValueError(f"task {key['task']} is {key['kind']}, but its predictions lack the column {absent[0]!r}")
+    cases = rows[["case", *columns]].drop_duplicates().sort_values("case", ignore_index=True)
+    twice = cases["case"][cases["case"].duplicated()]
+    if len(twice):
+        raise ValueError(f"case {twice.iloc[0]!r} of task {key['task']} has different subjects or targets in its rows")
+    if cases.isna().to_numpy().any():
+        case = cases["case"][cases.isna().any(axis=1)].iloc[0]
+        raise ValueError(f"case {case!r} of task {key['task']} has no target")
+    outputs = _output_names(key, rows)
+    target = _target(key, cases, outputs)
+    models = tuple(_models(key, rows, outputs))
+    return Sheet(key, cases["subject"].astype(str).to_numpy(), target, outputs, models)
+
+
+def _output_names(key: dict[str, Any], rows: pd.DataFrame) -> tuple[str, ...]:
+    """Output columns that the sheet's good rows fill (those of other tasks are all empty)."""
+    filled = rows[rows["status"] == "ok"].dropna(axis=1, how="all").columns
+    if key["kind"] in ("regression", "survival"):
+        names = tuple(name for name in filled if name == "output")
+    else:
+        names = tuple(str(name).removeprefix("output_") for name in filled if str(name).startswith("output_"))
+    if not names:
+        raise ValueError(f"task {key['task']} ({key['kind']}) has no output columns, or every case of it failed")
+    return names
+
+
+def _target(key: dict[str, Any], cases: pd.DataFrame, outputs: tuple[str, ...]) -> np.ndarray:
+    if key["kind"] == "classification":
+        names = cases["target"].astype(str)
+        unknown = sorted(set(names) - set(outputs))
+        if unknown:
+            raise ValueError(f"task {key['task']}: class {unknown[0]!r} has no column 'output_{unknown[0]}'")
+        return names.map({name: index for index, name in enumerate(outputs)}).to_numpy(np.int64)
+    numbers = cases[list(TARGETS[key["kind"]])].to_numpy(float)
+    return numbers[:, 0] if key["kind"] == "regression" else numbers
+
+
+def _models(key: dict[str, Any], rows: pd.DataFrame, outputs: tuple[str, ...]) -> Iterator[Model]:
+    flat = key["kind"] in ("regression", "survival")
+    columns = ["output"] if flat else [f"output_{name}" for name in outputs]
+    for (encoder, head, fraction), own in rows.groupby(list(MODEL)):
+        seeds, arrays, good = [], [], []
+        for seed, run in own.groupby("seed"):
+            run = run.sort_values("case")
+            ok, values = (run["status"] == "ok").to_numpy(), run[columns].to_numpy(float)
+            broken = run["case"].to_numpy()[ok & ~np.isfinite(values).all(1)]
+            if len(broken):
+                raise ValueError(f"case {broken[0]!r} of {encoder}/{head} has status ok, but an output is not finite")
+            seeds.append(int(float(str(seed))))
+            arrays.append(values[:, 0] if flat else values)
+            good.append(ok)
+        yield Model(str(encoder), str(head), float(str(fraction)), tuple(seeds), tuple(arrays), np.all(good, axis=0))

@@ -1,0 +1,167 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from braindino.pipeline.score import read_scores, score, write_scores
+from braindino.stats.comparisons import delong, holm, mcnemar
+
+N = 60
+
+
+def rows(kind, encoder, *, gain=1.0, seed=0, metric=None, head="linear", n=N, per_subject=1, **identity):
+    """A predictions table; the same cases and targets for every encoder."""
+    truth, noise = np.random.default_rng(0), np.random.default_rng([seed, *map(ord, encoder + head)])
+    metric = metric or {"classification": "roc_auc", "regression": "mae", "survival": "concordance_index"}.get(kind)
+    case = np.arange(n)
+    table = pd.DataFrame(
+        {
+            **{"task": f"{kind}_task", "kind": kind, "metric": metric or "dice", "encoder": encoder, "head": head},
+            **{"fraction": 1.0, "seed": seed, "perturbation": "none", "severity": 0, "split": "test"},
+            "subject": [f"sub-{i // per_subject:03d}" for i in case],
+            "case": [f"sub-{i // per_subject:03d}_{i % per_subject}" for i in case],
+            **{"site": "A", "status": "ok"},
+        }
+    )
+    hidden = truth.normal(size=n)
+    said = gain * hidden + noise.normal(size=n)
+    if kind == "classification":
+        p = 1 / (1 + np.exp(-said))
+        table = table.assign(target=np.where(hidden > 0, "CN", "AD"), output_AD=1 - p, output_CN=p)
+    elif kind == "regression":
+        table = table.assign(target=60 + 10 * hidden, output=60 + 10 * said)
+    elif kind == "survival":
+        table = table.assign(time=np.exp(-hidden) * 100, event=(case % 3 > 0).astype(int), output=said)
+    else:
+        overlap = 1 / (1 + np.exp(-said))
+        table = table.assign(output_whole_dice=overlap, output_whole_hd95_mm=10 * (1 - overlap))
+        table = table.assign(output_core_dice=overlap / 2, output_core_hd95_mm=12.0)
+    return table.assign(**identity)
+
+
+def value(scores, metric, encoder="a", **where):
+    chosen = scores.metrics.query("metric == @metric and encoder == @encoder")
+    for name, wanted in where.items():
+        chosen = chosen[chosen[name] == wanted]
+    assert len(chosen) == 1
+    return chosen.iloc[0]
+
+
+def test_classification_row_and_pair():
+    a, b = rows("classification", "a", gain=2), rows("classification", "b", gain=0.3)
+    scores = score([a, b])
+    row = value(scores, "accuracy")
+    assert row.value == pytest.approx(((a.output_CN > 0.5) == (a.target == "CN")).mean())
+    assert row.low <= row.value <= row.high and row.subjects == N and row.failed == 0
+    assert set(scores.metrics["metric"]) == {"roc_auc", "accuracy", "f1", "brier"}
+    (pair,) = scores.comparisons.itertuples()
+    expected = delong((a.target == "CN").to_numpy(), a.output_CN.to_numpy(), b.output_CN.to_numpy())
+    assert (pair.a, pair.b, pair.metric, pair.test) == ("a/linear", "b/linear", "roc_auc", "delong")
+    assert pair.p == pair.p_holm == pytest.approx(expected.p) and pair.difference == pytest.approx(expected.value)
+    assert pair.low <= pair.difference <= pair.high
+
+
+def test_accuracy_is_compared_by_mcnemar():
+    a, b = (rows("classification", name, gain=g, metric="accuracy") for name, g in (("a", 2), ("b", 0.3)))
+    right = [((t.output_CN > 0.5) == (t.target == "CN")).to_numpy() for t in (a, b)]
+    (pair,) = score([a, b]).comparisons.itertuples()
+    assert pair.test == "mcnemar" and pair.p == pytest.approx(mcnemar(*right))
+
+
+def test_regression_survival_segmentation_in_one_call():
+    tables = [rows(kind, name, gain=g) for kind in ("regression", "survival", "segmentation")
+              for name, g in (("a", 1.0), ("b", 0.2))]  # fmt: skip
+    scores = score(tables, draws=500)
+    a = tables[0]
+    assert value(scores, "mae").value == pytest.approx((a.output - a.target).abs().mean())
+    assert value(scores, "concordance_index").value > value(scores, "concordance_index", "b").value
+    dice = tables[4]
+    assert value(scores, "whole_dice").value == pytest.approx(dice.output_whole_dice.mean())
+    assert value(scores, "dice").value == pytest.approx(0.75 * dice.output_whole_dice.mean())
+    assert value(scores, "core_hd95_mm").value == 12
+    tests = dict(zip(scores.comparisons["metric"], scores.comparisons["test"], strict=True))
+    assert tests == {"mae": "bootstrap", "concordance_index": "bootstrap", "dice": "wilcoxon"}
+    np.testing.assert_allclose(scores.comparisons["p_holm"], holm(scores.comparisons["p"].to_numpy()))
+    assert "mae" in str(scores)
+
+
+def test_seeds_are_averaged_and_their_spread_stands_apart():
+    several = [rows("regression", "a", seed=seed) for seed in range(3)]
+    row = value(score(several), "mae")
+    each = [(table.output - table.target).abs().mean() for table in several]
+    assert row.seed == "0,1,2" and row.value == pytest.approx(np.mean(each))
+    assert row.seed_sd == pytest.approx(np.std(each, ddof=1)) and row.low < row.value < row.high
+    assert np.isnan(value(score(several[:1]), "mae").seed_sd)
+
+
+def test_every_model_meets_the_prior_once():
+    tables = [rows("regression", name, gain=0.9) for name in "abc"]
+    tables += [rows("regression", name, head="prior").assign(output=60.0) for name in "ab"]
+    pairs = score(tables, draws=300).comparisons
+    assert sorted(zip(pairs["a"], pairs["b"], strict=True)) == [
+        *(("a/linear", other) for other in ("a/prior", "b/linear", "c/linear")),
+        *(("b/linear", other) for other in ("a/prior", "c/linear")),
+        ("c/linear", "a/prior"),
+    ]
+
+
+def test_fractions_and_perturbations_are_kept_apart():
+    tables = [rows("regression", name, fraction=f) for name in "ab" for f in (0.1, 1.0)]
+    tables += [rows("regression", name, perturbation="gibbs", severity=3) for name in "ab"]
+    scores = score(tables, draws=300)
+    assert len(scores.comparisons) == 3
+    clean, gibbs = (scores.comparisons.query("perturbation == @name") for name in ("none", "gibbs"))
+    np.testing.assert_allclose(clean["p_holm"], holm(clean["p"].to_numpy()))
+    assert gibbs["p_holm"].item() == gibbs["p"].item()
+
+
+def test_failed_cases_are_counted_and_left_out_of_pairs():
+    a, b = rows("regression", "a"), rows("regression", "b")
+    a.loc[:4, "status"], a.loc[:4, "output"] = "damaged", np.nan
+    scores = score([a, b], draws=300)
+    row = value(scores, "mae")
+    assert (row.failed, row.subjects) == (5, N - 5)
+    assert row.value == pytest.approx((a.output - a.target).abs()[5:].mean())
+    (pair,) = scores.comparisons.itertuples()
+    assert pair.subjects == N - 5
+    expected = (a.output - a.target).abs()[5:].mean() - (b.output - b.target).abs()[5:].mean()
+    assert pair.difference == pytest.approx(expected)
+
+
+def test_several_cases_of_a_subject_widen_the_interval():
+    table = rows("regression", "a", n=120, per_subject=4)
+    table["output"] = table["target"] + np.repeat(np.random.default_rng(1).normal(size=30), 4)
+    apart = table.assign(subject=table["case"])
+    width = [row.high - row.low for row in (value(score(t), "mae") for t in (table, apart))]
+    assert width[0] > 1.5 * width[1]
+    assert value(score(table), "mae").subjects == 30
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda a, b: [a, pd.concat([b, b.iloc[[3]]])], "'sub-003_0' .* appears twice for b/linear"),
+        (lambda a, b: [a, b.drop(index=7)], "'sub-007_0' .* is missing for b/linear"),
+        (lambda a, b: [a, b.assign(perturbation="gibbs").drop(index=7)], "'sub-007_0' .* is missing"),
+        (lambda a, b: [a.drop(columns="subject"), b.drop(columns="subject")], "lacks the column 'subject'"),
+        (lambda a, b: [a, b.assign(subject="")], "no subject id"),
+        (lambda a, b: [a, b.assign(target=b.target + (b.index == 2))], "'sub-002_0' .* different"),
+        (lambda a, b: [a, b.assign(output=b.output.where(b.index != 2))], "'sub-002_0' .* not finite"),
+        (lambda a, b: [a.assign(metric="dice"), b.assign(metric="dice")], "names the metric 'dice'"),
+        (lambda a, b: [], "no predictions"),
+    ],
+)
+def test_refusals(break_it, message):
+    with pytest.raises(ValueError, match=message):
+        score(break_it(rows("regression", "a"), rows("regression", "b")), draws=50)
+
+
+def test_written_scores_read_back(tmp_path):
+    scores = score([rows("classification", "a"), rows("classification", "b")], draws=200, seed=4)
+    write_scores(scores, tmp_path / "scores", {"a": "0" * 64})
+    again = read_scores(tmp_path / "scores")
+    pd.testing.assert_frame_equal(again.metrics, scores.metrics, check_dtype=False, rtol=1e-8)
+    pd.testing.assert_frame_equal(again.comparisons, scores.comparisons, check_dtype=False, rtol=1e-8)
+    assert (again.draws, again.seed) == (200, 4)
+    (tmp_path / "scores" / "metrics.tsv").write_text("changed")
+    with pytest.raises(ValueError, match="differs from its record"):
+        read_scores(tmp_path / "scores")
