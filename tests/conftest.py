@@ -49,7 +49,7 @@ def weights(tmp_path_factory):
     from braindino.model.config import ViTConfig
     from braindino.model.vit import VisionTransformer
     from braindino.model.weights import save_encoder
-    from braindino.volume.preprocess import Recipe
+    from braindino.volume.recipe import Recipe
 
     config = ViTConfig(dim=32, depth=2, heads=2, patch_size=8, layer_scale=0.1)
     model = VisionTransformer(config, torch.Generator().manual_seed(3))

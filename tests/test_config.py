@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from braindino.config import from_dict, read_config, to_dict
 from braindino.pretraining.config import CropConfig, PretrainConfig
-from braindino.volume.preprocess import Recipe
+from braindino.volume.recipe import Recipe
 
 CONFIGS = Path(__file__).parent.parent / "src" / "braindino" / "configs"
 

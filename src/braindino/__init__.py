@@ -31,7 +31,7 @@ _PUBLIC = {
     "read_volume": "braindino.volume.io",
     "score": "braindino.pipeline.score",
     "synthesize": "braindino.pipeline.synthesize",
-    "Recipe": "braindino.volume.preprocess",
+    "Recipe": "braindino.volume.recipe",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -81,18 +81,13 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             raise ValueError(f"'{where}' is {value!r}{suggest(str(value), [str(a) for a in arguments])}")
         return value
     if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ValueError(f"'{where}' must be a list, got {value!r}")
-        items = [arguments[0]] * len(value) if arguments[1:] == (Ellipsis,) else list(arguments)
-        if len(items) != len(value):
-            raise ValueError(f"'{where}' must have {len(items)} entries, got {len(value)}")
-        return tuple(_convert(v, h, f"{where}[{n}]") for n, (v, h) in enumerate(zip(value, items, strict=True)))
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise ValueError(f"'{where}' must be a table, got {value!r}")
-        return {str(key): _convert(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
+        return _convert_tuple(value, arguments, where)
     if dataclasses.is_dataclass(hint):
         return from_dict(value, typing.cast(type, hint), f"{where}.")
+    return _convert_plain(value, hint, where)
+
+
+def _convert_plain(value: Any, hint: Any, where: str) -> Any:
     if hint is Path and isinstance(value, (str, Path)):
         return Path(value)
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -100,6 +95,15 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     raise ValueError(f"'{where}' must be of type {getattr(hint, '__name__', hint)}, got {value!r}")
+
+
+def _convert_tuple(value: Any, arguments: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"'{where}' must be a list, got {value!r}")
+    items = [arguments[0]] * len(value) if arguments[1:] == (Ellipsis,) else list(arguments)
+    if len(items) != len(value):
+        raise ValueError(f"'{where}' must have {len(items)} entries, got {len(value)}")
+    return tuple(_convert(v, h, f"{where}[{n}]") for n, (v, h) in enumerate(zip(value, items, strict=True)))
 
 
 def _convert_union(value: Any, options: tuple[Any, ...], where: str) -> Any:

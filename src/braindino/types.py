@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float16, Float32, Int
 if TYPE_CHECKING:
     import pandas as pd
 
-    from braindino.volume.preprocess import Recipe
+    from braindino.volume.recipe import Recipe
 
 Kind = Literal["classification", "regression", "survival", "segmentation"]
 Split = Literal["train", "validation", "test"]

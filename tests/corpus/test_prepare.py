@@ -3,13 +3,14 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import head
 
 from braindino.corpus import build
 from braindino.corpus.shards import open_corpus
 from braindino.pipeline.prepare import prepare
 from braindino.volume.io import write_nifti
-from braindino.volume.preprocess import Recipe, preprocess, to_slices
+from braindino.volume.preprocess import preprocess, to_slices
+from braindino.volume.recipe import Recipe
+from conftest import head
 
 RECIPE = Recipe(spacing_mm=4.0, size_px=48, slices=8)
 

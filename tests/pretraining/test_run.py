@@ -16,7 +16,7 @@ from braindino.pretraining import loop
 from braindino.pretraining.batches import Batches, training_subjects
 from braindino.pretraining.config import CropConfig, HeadConfig, LossConfig, PretrainConfig, TeacherConfig
 from braindino.volume.io import write_nifti
-from braindino.volume.preprocess import Recipe
+from braindino.volume.recipe import Recipe
 from conftest import head
 
 

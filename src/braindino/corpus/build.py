@@ -1,4 +1,4 @@
-"""Scans to shards: every scan through the recipe, slice by slice, in parallel, resumable, one bad scan never stops it."""
+"""Scans to shards: every scan through the recipe, in parallel, resumable; one bad scan never stops it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import numpy as np
 from braindino.corpus.shards import is_written, write_shard
 from braindino.types import Scan
 from braindino.volume.io import read_case
-from braindino.volume.preprocess import Recipe, preprocess, slice_positions_mm, to_slices
+from braindino.volume.preprocess import preprocess, slice_positions_mm, to_slices
+from braindino.volume.recipe import Recipe
 
 SCANS_PER_SHARD = 16
 LEAST_BRAIN = 0.02

@@ -19,7 +19,7 @@ from jaxtyping import Float16, Float32, Int
 
 from braindino.config import from_dict
 from braindino.record import fingerprint, read_record, read_table, write_bytes, write_table
-from braindino.volume.preprocess import Recipe
+from braindino.volume.recipe import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ from pathlib import Path
 from braindino.config import from_dict
 from braindino.model.slice_encoder import SliceEncoder
 from braindino.model.weights import load_encoder
-from braindino.volume.preprocess import Recipe
+from braindino.volume.recipe import Recipe
 
 
 def load(weights: Path, *, seed: int = 0) -> SliceEncoder:

@@ -5,6 +5,7 @@ attributes `needs` and `kinds`, `state()` (name to array), and
 
 - `fit(x, y, validation, *, kind, seed) -> Fitted`: `x` float64 (subject, feature), `y` (subject,) or, for survival,
   (subject, 2) = time, event; `validation = (x, y)` is for choosing strengths, never the test set;
+  Class names are strings; outputs come in their sorted order;
 - `from_state(state) -> Fitted`;
 - `Fitted.predict(x) -> (subject, output)`: class probabilities, the regressed value, or one risk per subject
   (higher risk, earlier event).

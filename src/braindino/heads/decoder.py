@@ -1,8 +1,8 @@
 """Light dense head: one linear map from a patch's tokens to its pixels, for segmentation on a frozen encoder.
 
-Contract of a dense head (`needs = "patch"`): `fit(encoder, task, train, validation, *, seed) -> Fitted` runs the encoder
-live, without gradient; `Fitted.predict(encoder, task, case, out) -> {"output_<region>_dice": ..., ...}` writes the label
-map into `out` and scores it in the scan's own space.
+Contract of a dense head (`needs = "patch"`): `fit(encoder, task, train, validation, *, seed) -> Fitted` runs the
+encoder live, without gradient; `Fitted.predict(encoder, task, case, out) -> {"output_<region>_dice": ..., ...}`
+writes the label map into `out` and scores it in the scan's own space.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ import torch
 from braindino.model.vit import VisionTransformer
 from braindino.model.weights import digest
 from braindino.types import Tokens, Volume
-from braindino.volume.preprocess import Recipe, preprocess, slice_positions_mm, to_slices
+from braindino.volume.preprocess import preprocess, slice_positions_mm, to_slices
+from braindino.volume.recipe import Recipe
 
 BATCH_PIXELS = 32 * 224 * 224
 """Pixels per forward pass; bounds memory, does not change the result."""

@@ -1,1 +1,1 @@
-"""The verbs, one file each, in the order of the line: prepare, pretrain, encode, fit, predict, score, analyze, report."""
+"""The verbs, one file each; along the line: prepare, pretrain, encode, fit, predict, score, analyze, report."""

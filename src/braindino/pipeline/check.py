@@ -21,8 +21,8 @@ from braindino.volume.io import read_case, read_volume
 def check(target: str) -> list[str]:
     """Problems of one input, as lines that say what to do; prints what is good.
 
-    A scan is read and verified as a whole, a cohort scan by scan, an artefact folder against its record, weights against
-    their digest, a config against its dataclass.
+    A scan is read and verified as a whole, a cohort scan by scan, an artefact folder against its record, weights
+    against their digest, a config against its dataclass.
     """
     path = Path(target.partition("=")[2] or target)
     kinds: list[tuple[bool, Callable[[], str]]] = [

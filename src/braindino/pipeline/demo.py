@@ -21,9 +21,9 @@ from braindino.pipeline.similarity import write_similarity
 from braindino.pipeline.synthesize import SynthesisConfig, synthesize
 from braindino.pretraining.config import PretrainConfig
 from braindino.record import fingerprint, is_done, read_record, write_bytes
-from braindino.synthesis.anatomy import packaged_volumes
+from braindino.synthesis.packaged import packaged_volumes
 from braindino.types import Task
-from braindino.volume.preprocess import Recipe
+from braindino.volume.recipe import Recipe
 
 COHORT = {"healthy": 32, "dementia": 18, "glioma": 20}
 RECIPE = Recipe(spacing_mm=2.0, size_px=96, slices=24)
@@ -72,9 +72,9 @@ def demo(out: Path, *, anatomy: Path | None = None, workers: int = 0) -> Path:
     """
     out, workers = Path(out), workers or os.cpu_count() or 1
     cohort = synthesize(out / "cohort", SynthesisConfig(**COHORT, anatomy=anatomy, workers=workers))
-    for path in packaged_volumes():
-        if not (out / "real" / path.name).is_file():
-            write_bytes(out / "real" / path.name, path.read_bytes())
+    for name, path in packaged_volumes().items():
+        if not (out / "real" / name).is_file():
+            write_bytes(out / "real" / name, path.read_bytes())
     sources = [f"synthetic={cohort}", f"folder={out / 'real'}"]
     prepare(sources, out / "corpus", RECIPE, workers=workers)
     tasks = [load_task(name, cohort, "synthetic") for name in TASKS]

@@ -65,6 +65,7 @@ def fit(
     module = catalog.load("heads", head)
     if task.kind not in module.Fitted.kinds:
         raise ValueError(f"head {head!r} serves {', '.join(module.Fitted.kinds)}, but {task.name} is {task.kind}")
+    assert task.classes == tuple(sorted(task.classes)), "heads give probabilities in sorted order of the classes"
     train, validation = training_cases(task, fraction, seed), task.cases_of("validation")
     if module.Fitted.needs == "patch":
         if isinstance(features, Features):

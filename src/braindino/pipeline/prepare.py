@@ -13,7 +13,7 @@ from braindino.corpus.shards import Corpus, merge_parts, open_corpus
 from braindino.progress import progress
 from braindino.record import digest, fingerprint, is_done, read_record, write_json, write_record
 from braindino.types import Case, Scan
-from braindino.volume.preprocess import Recipe
+from braindino.volume.recipe import Recipe
 
 
 def prepare(

@@ -19,7 +19,7 @@ KEEP = 2
 
 @dataclass(frozen=True)
 class State:
-    """Everything that changes from step to step. There is no sampler and no RNG state: both are functions of the step."""
+    """Everything that changes from step to step; what is random is a function of the step and needs no state."""
 
     student: Network
     teacher: Network

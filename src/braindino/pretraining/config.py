@@ -35,7 +35,7 @@ class CropConfig:
     noise: float = 0.05
     """Standard deviation of the noise, at most, as a share of the intensity range."""
     blur: tuple[float, float, float] = (0.0, 0.5, 0.3)
-    """True probability of a Gaussian blur (sigma 0.1 to 2 px per 224 px) for global crop 1, global crop 2, local crops."""
+    """Probability of a Gaussian blur (sigma 0.1 to 2 px per 224 px) for global crop 1, global crop 2, local crops."""
     invert: float = 0.1
     """Probability, for global crop 2, that u becomes 1 - u inside the brain (in place of solarisation)."""
 

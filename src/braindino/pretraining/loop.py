@@ -1,4 +1,4 @@
-"""The training loop: one step after the other, resumable at any moment, every step a function of (state, seed, step)."""
+"""The training loop: resumable at any moment, since every step is a function of (state, seed, step)."""
 
 from __future__ import annotations
 

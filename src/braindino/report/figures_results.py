@@ -95,7 +95,8 @@ def scatter_figure(task: str, models: Mapping[str, pd.DataFrame]) -> Figure:
             f"scatter-{slug(task)}",
             f"{task}: predicted against true value.",
             "One point per test case. On the dashed line the prediction is exact; a cloud flatter than the line "
-            "regresses to the mean. MAE is in the unit of the target; r is not defined where a model says the same for everybody.",
+            "regresses to the mean. MAE is in the unit of the target; r is not defined where a model says the same for "
+            "everybody.",
             f"Scatter of predicted against true value for {', '.join(models)}.",
         )
 
@@ -123,7 +124,8 @@ def roc_figure(task: str, models: Mapping[str, pd.DataFrame], classes: tuple[str
             f"roc-{slug(task)}",
             f"{task}: ROC curves on the test cases.",
             "How many of a class are found (upwards) for how many others are taken for it (to the right). A curve on "
-            "the dashed diagonal is chance, one in the upper left corner is perfect. Steps are large where cases are few.",
+            "the dashed diagonal is chance, one in the upper left corner is perfect. Steps are large where cases are "
+            "few.",
             f"ROC curves of {', '.join(models)} for {', '.join(shown)}.",
         )
 

@@ -45,7 +45,8 @@ def select(cases: Sequence[Case], contrasts: Sequence[str], columns: Sequence[st
 def three_way(strata: Mapping[str, object], seed: int) -> dict[str, Split]:
     """Train, validation or test for each subject, stratified; the same for the same subjects and seed.
 
-    Within each stratum the subjects are shuffled; the q-th of n gets the split whose share of [0, 1] holds (q + 1/2) / n.
+    Within each stratum the subjects are shuffled; the q-th of n gets the split whose share of [0, 1] holds
+    (q + 1/2) / n.
     """
     rng = np.random.default_rng(seed)
     edges = np.cumsum(SHARES)[:-1]

@@ -51,7 +51,9 @@ def entities(path: Path) -> tuple[dict[str, str], str]:
     for part in parts:
         key, _, value = part.partition("-")
         if not _ENTITY.fullmatch(part) or key in found:
-            raise ValueError(f"{path}: '{part}' is not a BIDS entity key-value, or its key appears twice; rename the file")
+            raise ValueError(
+                f"{path}: '{part}' is not a BIDS entity key-value, or its key appears twice; rename the file"
+            )
         found[key] = value
     return found, suffix
 

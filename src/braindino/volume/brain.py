@@ -93,7 +93,7 @@ def _opened(
     return np.asarray(grown & tissue)
 
 
-def _otsu(values: Float[np.ndarray, "..."]) -> float:
+def _otsu(values: Float[np.ndarray, ...]) -> float:
     """The threshold that maximises the variance between the two classes (Otsu 1979), on 256 bins."""
     top = float(np.percentile(values, 99.5))
     counts, edges = np.histogram(values, bins=256, range=(float(values.min()), top))
