@@ -70,7 +70,9 @@ def test_a_missing_contrast_is_a_reason(cohort, encoder):
     assert len(reasons) == 18 and all("has no T2w" in reason for reason in reasons)
 
 
-@pytest.mark.parametrize(("task_name", "head"), [("brain_age", "linear"), ("diagnosis", "linear"), ("diagnosis", "prior")])
+@pytest.mark.parametrize(
+    ("task_name", "head"), [("brain_age", "linear"), ("diagnosis", "linear"), ("diagnosis", "prior")]
+)
 def test_fit_predict_round_trip(tmp_path, cohort, features, task_name, head):
     task = load_task(task_name, cohort, "synthetic")
     fitted = fit(task, features, head, fraction=1.0, seed=0)

@@ -65,7 +65,9 @@ def _case(root, name, seed, cohort="synthetic"):
 
 def _labels(grid, radius):
     distance = np.sqrt((grid[0] - 0.3) ** 2 + grid[1] ** 2 + grid[2] ** 2)
-    return np.select([distance < radius / 2, distance < radius * 0.75, distance < radius], [3, 1, 2], 0).astype(np.uint8)
+    return np.select([distance < radius / 2, distance < radius * 0.75, distance < radius], [3, 1, 2], 0).astype(
+        np.uint8
+    )
 
 
 def _corpus(root):
@@ -135,7 +137,9 @@ def _outcome(task, n, noise, rng, folder, case):
     if n < 5:
         write_nifti(folder / "label_maps" / f"{case.name}_dseg.nii.gz", _labels(grid, radius), affine)
     overlap = float(np.clip(1 - abs(radius - 0.25) * 2 - 0.02 * n, 0, 1))
-    return {f"output_{region}_{name}": v for region in ("WT", "ET") for name, v in (("dice", overlap), ("hd95_mm", 4.0))}
+    return {
+        f"output_{region}_{name}": v for region in ("WT", "ET") for name, v in (("dice", overlap), ("hd95_mm", 4.0))
+    }
 
 
 def _scores(root, folders):
@@ -146,7 +150,9 @@ def _scores(root, folders):
 
 def _analysis(root):
     rng = np.random.default_rng(5)
-    cases = pd.DataFrame({"case": SUBJECTS, "subject": SUBJECTS, "session": "", "site": ["A", "B"] * 12, "status": "ok"})
+    cases = pd.DataFrame(
+        {"case": SUBJECTS, "subject": SUBJECTS, "session": "", "site": ["A", "B"] * 12, "status": "ok"}
+    )
     features = Features(
         rng.standard_normal((24, 3, 8)).astype(np.float16), np.zeros((24, 3), np.float32), cases, "braindino", "0" * 64,
         "recipe", ("T1w",) * 3,

@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_fractions_are_nested_stratified_and_inside_train(name):
     task = catalog.load("tasks", name).build("c", cases(), 0)
     for seed in range(3):
         parts = [{c.subject for c in training_cases(task, f, seed)} for f in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)]
-        assert all(small <= large for small, large in zip(parts, parts[1:], strict=False))
+        assert all(small <= large for small, large in pairwise(parts))
         assert parts[-1] == {case.subject for case in task.cases_of("train")}
         strata = {s: v for s, v in strata_of(task, task.cases_of("train")).items()}
         assert {strata[subject] for subject in parts[0]} == set(strata.values())
@@ -62,7 +63,7 @@ def test_fractions_are_nested_stratified_and_inside_train(name):
 
 
 @settings(max_examples=50)
-@given(st.dictionaries(st.text("abcdef", min_size=1), st.sampled_from("xyz"), min_size=8, max_size=60), st.integers(0, 9))
+@given(st.dictionaries(st.text("abcdef", min_size=1), st.sampled_from("xyz"), min_size=8), st.integers(0, 9))
 def test_no_subject_is_ever_in_two_splits_or_lost(strata, seed):
     assert set(three_way(strata, seed)) == set(strata)
 

@@ -14,13 +14,22 @@ class ProjectionHead(nn.Module):
     """Three linear layers with GELU between, L2 normalisation, then a linear layer without bias.
 
     z = W3 GELU(W2 GELU(W1 x)), logits = P z / |z| with P (num_prototypes, bottleneck). The rows of P are not
-    normalised, as in DINOv3. DINO and iBOT have a head each.
+    normalised, as in DINOv3, or with `unit_prototypes` divided by their length, as in DINO (arXiv 2104.14294): logits
+    are then cosines, and targets are sharp from the first step. DINO and iBOT have a head each.
     """
 
     def __init__(
-        self, dim: int, hidden: int, bottleneck: int, num_prototypes: int, generator: torch.Generator | None = None
+        self,
+        dim: int,
+        hidden: int,
+        bottleneck: int,
+        num_prototypes: int,
+        generator: torch.Generator | None = None,
+        *,
+        unit_prototypes: bool = False,
     ) -> None:
         super().__init__()
+        self.unit_prototypes = unit_prototypes
         with torch.device("meta"):
             self.mlp = nn.Sequential(
                 nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
@@ -31,8 +40,10 @@ class ProjectionHead(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch prototype"]:
         """Prototype logits of each token."""
-        logits: Tensor = self.last_layer(self.project(tokens))
-        return logits
+        prototypes = self.last_layer.weight
+        if self.unit_prototypes:
+            prototypes = F.normalize(prototypes, dim=-1)
+        return F.linear(self.project(tokens), prototypes)
 
     def project(self, tokens: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch bottleneck"]:
         """Unit vectors before the prototypes."""

@@ -143,8 +143,8 @@ def _refuse_strangers(out: Path, subjects: set[str]) -> None:
     found = {path.name.removeprefix("sub-") for path in out.glob("sub-*")}
     if strangers := sorted(found - subjects):
         raise ValueError(
-            f"{out} already holds {len(strangers)} subjects that this config does not make (first: sub-{strangers[0]}); "
-            "choose an empty folder"
+            f"{out} already holds {len(strangers)} subjects that this config does not make "
+            f"(first: sub-{strangers[0]}); choose an empty folder"
         )
 
 

@@ -50,6 +50,8 @@ class HeadConfig:
     """Width before the prototypes."""
     prototypes: int = 65536
     """Output units. With Sinkhorn-Knopp at most about 16 to 32 times 2 x batch_size (DINOv3 notes: entropy floor)."""
+    unit_prototypes: bool = False
+    """Divide each prototype by its length. Without it, targets stay uniform for the first thousands of steps."""
 
 
 @dataclass(frozen=True)

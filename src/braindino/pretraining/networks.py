@@ -31,8 +31,12 @@ class Network(nn.Module):
         super().__init__()
         dim, dino, ibot = config.model.dim, config.dino_head, config.ibot_head
         self.backbone = VisionTransformer(config.model, generator)
-        self.dino_head = ProjectionHead(dim, dino.hidden, dino.bottleneck, dino.prototypes, generator)
-        self.ibot_head = ProjectionHead(dim, ibot.hidden, ibot.bottleneck, ibot.prototypes, generator)
+        self.dino_head, self.ibot_head = (
+            ProjectionHead(
+                dim, head.hidden, head.bottleneck, head.prototypes, generator, unit_prototypes=head.unit_prototypes
+            )
+            for head in (dino, ibot)
+        )
 
     def modules_to_clip(self) -> Iterator[nn.Module]:
         """The modules whose gradient norms are clipped one by one."""

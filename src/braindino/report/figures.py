@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, told apart with every common colour vision and readable on white and on black."""
+GREY = "#808080"
 INK, GRID = "#1b1d21", "#d5d9de"
 """Text and axes, grid lines: on the page they follow the reader's light or dark theme."""
 DARK, LIGHT = "#000000", "#e8e8e8"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from braindino.report.artefacts import rows_of
-from braindino.report.figures import INK, PALETTE, Figure, canvas, curves, slug, style
+from braindino.report.figures import GREY, INK, PALETTE, Figure, canvas, curves, slug, style
 from braindino.report.page import number, p_value
 from braindino.stats.metrics import METRICS, binary_auc
 from braindino.stats.survival import KaplanMeier, kaplan_meier, log_rank
@@ -39,13 +40,12 @@ def forest_figure(rows: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:
         tasks: task to the name of its headline metric.
     """
     fractions = sorted(rows["fraction"].unique(), reverse=True)
-    models = list(dict.fromkeys(rows["model"]))
     heights = [len(rows[rows["task"] == task]) + 1.9 for task in tasks]
     with style():
         drawn = canvas(8.0, 0.26 * sum(heights) + 0.5)
         grid = drawn.subplots(len(tasks), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (task, metric) in zip(grid, tasks.items(), strict=True):
-            _forest(axes, rows[rows["task"] == task], models, fractions)
+            _forest(axes, rows[rows["task"] == task], fractions)
             axes.set_title(f"{task}: {metric_label(metric)}")
             if metric in CHANCE:
                 axes.axvline(CHANCE[metric], color=INK, linestyle=(0, (4, 3)), linewidth=0.9)
@@ -54,16 +54,17 @@ def forest_figure(rows: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:
             "results-intervals",
             "Headline metric of every model with its 95 % interval.",
             "Points are values on the test subjects, bars 95 % percentile bootstrap intervals over subjects. Colour is "
-            "the model, the percentage is the share of training subjects used. A dashed line marks chance. Overlapping "
-            "bars do not settle which model is better: the paired differences do.",
+            "the model (grey: the trivial answer), the percentage the share of training subjects used. A dashed line "
+            "marks chance. Overlapping bars do not settle which model is better: the paired differences do.",
             "Dot plot of the headline metric with intervals for " + ", ".join(tasks) + ".",
         )
 
 
-def _forest(axes: Any, rows: pd.DataFrame, models: list[str], fractions: list[float]) -> None:
+def _forest(axes: Any, rows: pd.DataFrame, fractions: list[float]) -> None:
+    colour_of = colours(rows["model"])
     ordered = rows_of(rows.sort_values("fraction", ascending=False, kind="stable"))
     for place, row in enumerate(ordered):
-        colour = PALETTE[models.index(row.model) % len(PALETTE)]
+        colour = colour_of[row.model]
         marker = MARKERS[fractions.index(row.fraction) % len(MARKERS)]
         if np.isfinite([row.low, row.high]).all():
             axes.plot([row.low, row.high], [place, place], color=colour)
@@ -80,16 +81,20 @@ def scatter_figure(task: str, models: Mapping[str, pd.DataFrame]) -> Figure:
     margin = 0.05 * (high - low or 1.0)
     box = (low - margin, high + margin)
     with style():
-        drawn = canvas(min(9.0, 3.4 * len(models)), 3.6)
-        grid = drawn.subplots(1, len(models), squeeze=False, sharey=True)[0]
-        for n, (axes, (model, table)) in enumerate(zip(grid, models.items(), strict=True)):
+        rows, columns = math.ceil(len(models) / 3), min(3, len(models))
+        drawn = canvas(max(3.4, 3.0 * columns), 3.6 * rows)
+        grid = drawn.subplots(rows, columns, squeeze=False, sharey=True)
+        for axes in list(grid.flat)[len(models) :]:
+            axes.set_visible(False)
+        for axes, (model, table) in zip(grid.flat, models.items(), strict=False):
             truth, said = table["target"].to_numpy(float), table["output"].to_numpy(float)
             axes.plot(box, box, color=INK, linestyle=(0, (4, 3)), linewidth=0.9)
-            axes.plot(truth, said, "o", color=PALETTE[n % len(PALETTE)], markersize=5, alpha=0.75, markeredgewidth=0)
+            axes.plot(truth, said, "o", color=colours(models)[model], markersize=5, alpha=0.75, markeredgewidth=0)
             error, r = METRICS["mae"].value(truth, said), METRICS["pearson_r"].value(truth, said)
             axes.set_title(f"{model}\nMAE {number(error)}, r {number(r)}", fontsize=9.5)
             axes.set(xlim=box, ylim=box, xlabel="True value", aspect="equal")
-        grid[0].set_ylabel("Predicted value")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("Predicted value")
         return curves(
             drawn,
             f"scatter-{slug(task)}",
@@ -109,11 +114,11 @@ def roc_figure(task: str, models: Mapping[str, pd.DataFrame], classes: tuple[str
         grid = drawn.subplots(1, len(shown), squeeze=False, sharey=True)[0]
         for axes, name in zip(grid, shown, strict=True):
             axes.plot([0, 1], [0, 1], color=INK, linestyle=(0, (4, 3)), linewidth=0.9)
-            for n, (model, table) in enumerate(models.items()):
+            for model, table in models.items():
                 truth = (table["target"].astype(str) == name).to_numpy()
                 score = table[f"output_{name}"].to_numpy(float)
                 area = float(binary_auc(truth, score, np.ones((1, len(score))))[0])
-                axes.plot(*roc_curve(truth, score), color=PALETTE[n % len(PALETTE)], label=f"{model}, {number(area)}")
+                axes.plot(*roc_curve(truth, score), color=colours(models)[model], label=f"{model}, {number(area)}")
             counted = next(iter(models.values()))["target"].astype(str) == name
             axes.set_title(f"{name} ({int(counted.sum())} of {len(counted)} cases)")
             axes.set(xlabel="False positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
@@ -192,10 +197,18 @@ def _at_risk(axes: Any, ticks: np.ndarray, times: Mapping[str, np.ndarray]) -> N
     axes.tick_params(axis="y", length=0)
 
 
-def metric_label(metric: str) -> str:
-    """A metric's name as it is read aloud, and which direction is good."""
+def colours(models: Iterable[str]) -> dict[str, str]:
+    """One colour per model (encoder/head), the same in every figure of a task; the trivial answer is grey."""
+    learned = sorted({model for model in models if not model.endswith("/prior")})
+    named = {model: PALETTE[n % len(PALETTE)] for n, model in enumerate(learned)}
+    return {model: named.get(model, GREY) for model in models}
+
+
+def metric_label(metric: str, *, arrow: bool = False) -> str:
+    """A metric's name as it is read aloud, and which direction is good, in words or as an arrow."""
     names = {"mae": "MAE", "roc_auc": "AUC", "concordance_index": "C-index", "dice": "Dice", "hd95_mm": "HD95 (mm)",
              "rmse": "RMSE", "r2": "R²", "pearson_r": "Pearson r", "brier": "Brier score", "f1": "F1"}  # fmt: skip
     known = METRICS.get(metric)
-    direction = "" if known is None else (", higher is better" if known.higher_is_better else ", lower is better")
+    up, down = (" ↑", " ↓") if arrow else (", higher is better", ", lower is better")
+    direction = "" if known is None else (up if known.higher_is_better else down)
     return names.get(metric, metric) + direction

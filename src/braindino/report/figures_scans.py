@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from braindino.report.figures import Figure, canvas, display_range, scans, slug, style
-from braindino.volume.preprocess import to_slices
 
 if TYPE_CHECKING:
     from braindino.corpus.shards import Corpus
@@ -73,12 +72,12 @@ def planes_figure(name: str, label: str, volume: Volume, mask: Bool[np.ndarray, 
     centre = _centre(mask if volume.label_map is None or not volume.label_map.any() else volume.label_map > 0)
     image = volume.voxels[0]
     low, high = display_range(image)
-    sizes = [_plane(image, axis, centre[axis]).shape for axis in (2, 1, 0)]
     spacing = volume.spacing_mm
     aspects = (spacing[1] / spacing[0], spacing[2] / spacing[0], spacing[2] / spacing[1])
-    widths = [shape[1] / (shape[0] * aspect) for shape, aspect in zip(sizes, aspects, strict=True)]
+    side_mm = [count * step for count, step in zip(image.shape, spacing, strict=True)]
+    widths = (side_mm[0], side_mm[0], side_mm[1])
     with style(dark=True):
-        drawn = canvas(9.0, 9.0 / sum(widths) + 0.3)
+        drawn = canvas(9.0, 9.0 * max(side_mm[1:]) / sum(widths) + 0.3)
         grid = drawn.subplots(1, 3, width_ratios=widths)
         for axes, axis, aspect, title in zip(grid, (2, 1, 0), aspects, ("Axial", "Coronal", "Sagittal"), strict=True):
             axes.set_axis_off()
@@ -176,7 +175,7 @@ def segmentation_figure(task: str, model: str, cases: Sequence[Segmentation]) ->
 def _plane(array: Shaped[np.ndarray, "i j k"], axis: int, index: int) -> Shaped[np.ndarray, "row column"]:
     """A slice across `axis` as a picture: Anterior, or Superior, at the top; the face looks left in sagittal planes."""
     if axis == 2:
-        return np.asarray(to_slices(array[None, :, :, index : index + 1])[0, 0])
+        return np.asarray(array[:, ::-1, index].T)
     if axis == 1:
         return np.asarray(array[:, index, ::-1].T)
     return np.asarray(array[index, ::-1, ::-1].T)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from braindino.report.figures import INK, PALETTE, Figure, canvas, curves, slug, style
+from braindino.report.page import counted
 
 PANELS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Total loss", ("total",), ""),
@@ -50,11 +51,10 @@ def training_figure(run: str, log: Sequence[Mapping[str, Any]], config: Mapping[
             _panel(axes, log, panel, config)
         for axes in list(grid.flat)[len(shown) :]:
             axes.set_visible(False)
-        for column in range(COLUMNS):
-            lowest = [axes for axes in grid[:, column] if axes.get_visible()][-1:]
-            for axes in lowest:
-                axes.set_xlabel("Step")
+        for column in grid.T:
+            for axes in [axes for axes in column if axes.get_visible()][-1:]:
                 axes.tick_params(labelbottom=True)
+        drawn.supxlabel("Step", fontsize=9.5)
         bad = sum(not entry.get("finite", True) for entry in log)
         return curves(
             drawn,
@@ -63,7 +63,7 @@ def training_figure(run: str, log: Sequence[Mapping[str, Any]], config: Mapping[
             "Thin lines are single steps, thick lines a running median. The dashed line is ln K, K being the number of "
             "prototypes: an agreement that stays there has learned nothing, and targets with that entropy say nothing. "
             "Collapse would show as a cosine near 1 with an effective rank near 1. "
-            + (f"{bad} steps had a loss that was not finite and were skipped." if bad else "Every step was finite."),
+            + (f"Skipped, since the loss was not finite: {counted(bad, 'step')}." if bad else "Every step was finite."),
             f"Curves of the losses and monitors of run {run} over {len(log)} steps.",
         )
 
@@ -77,7 +77,7 @@ def _panel(
         pairs = [(entry["step"], float(entry[name])) for entry in log if name in entry]
         step, value = np.array(pairs, float).T
         axes.plot(step, value, color=colour, alpha=0.35, linewidth=0.8)
-        axes.plot(step, running_median(value), color=colour, label=name)
+        axes.plot(step, running_median(value), color=colour, label=name if len(present) > 1 else None)
     prototypes = config.get(head, {}).get("prototypes") if head else None
     if prototypes:
         axes.axhline(math.log(prototypes), color=INK, linestyle=(0, (4, 3)), linewidth=0.9, label=f"ln {prototypes}")

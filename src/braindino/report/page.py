@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +90,21 @@ def number(value: float) -> str:
 
 def with_interval(value: float, low: float, high: float) -> str:
     """`value [low, high]`, the 95 % interval; without bounds it says so."""
+    if math.isnan(value):
+        return number(value)
     if not (math.isfinite(low) and math.isfinite(high)):
         return f"{number(value)} [interval not defined]"
-    return f"{number(value)} [{number(low)}, {number(high)}]"
+    return f"{number(value)} [{number(low)},\N{NO-BREAK SPACE}{number(high)}]"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 scan`, `2 scans`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def without_folders(text: str) -> str:
+    """A message without the folders of the machine that it was raised on: of a path only its last part stays."""
+    return re.sub(r"(?<![\w.])/(?:[^\s/:;,]+/)+", "", text)
 
 
 def p_value(p: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from braindino.record import fingerprint
 from braindino.report.artefacts import Artefacts
 from braindino.report.figures import Figure
-from braindino.report.page import Section, Table, Text
+from braindino.report.page import Section, Table, Text, counted, without_folders
 
 SHORT = 12
 """Digits of a fingerprint that are shown."""
@@ -108,13 +108,13 @@ def _failed(found: Artefacts) -> Table | None:
     rows: dict[tuple[str, str, str], list[str]] = {}
     for one in found.answers:
         for row in one.table[one.table["status"] != "ok"].itertuples():
-            rows.setdefault((one.task, str(row.case), str(row.status)), []).append(one.model)
+            rows.setdefault((one.task, str(row.case), without_folders(str(row.status))), []).append(one.model)
     if not rows:
         return None
     cells = tuple(
         (task, case, ", ".join(dict.fromkeys(models)), reason) for (task, case, reason), models in rows.items()
     )
-    return Table(f"{len(cells)} failed cases.", ("task", "case", "models", "reason"), cells)
+    return Table(f"{counted(len(cells), 'failed case')}.", ("task", "case", "models", "reason"), cells)
 
 
 def _artefact_table(records: Mapping[str, Mapping[str, Any]]) -> Table:

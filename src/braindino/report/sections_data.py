@@ -8,7 +8,7 @@ from braindino.report.artefacts import Artefacts, is_synthetic, is_synthetic_cas
 from braindino.report.figures import Figure
 from braindino.report.figures_scans import mosaic_figure, planes_figure, similarity_figure
 from braindino.report.figures_training import training_figure
-from braindino.report.page import Section, Table, Text, table_of
+from braindino.report.page import Section, Table, Text, counted, table_of, without_folders
 from braindino.types import Case
 from braindino.volume.brain import brain_mask
 from braindino.volume.io import read_case
@@ -28,10 +28,11 @@ def corpus_section(found: Artefacts) -> Section:
     blocks.append(mosaic_figure(found.corpus))
     left_out = found.quarantine
     if left_out is not None and len(left_out):
-        reasons = left_out.groupby(["cohort", "reason"]).size().rename("scans").reset_index()
-        blocks.append(table_of(reasons, f"{len(left_out)} scans were left out, by reason."))
-        columns = ["cohort", "subject", "session", "contrast", "path", "reason"]
-        blocks.append(table_of(left_out[columns], f"All {len(left_out)} excluded scans", folded=True))
+        left_out = left_out.assign(reason=[without_folders(reason) for reason in left_out["reason"]])
+        kinds = [reason.replace(path, "(file)") for reason, path in left_out[["reason", "path"]].to_numpy(str)]
+        reasons = left_out.assign(reason=kinds).groupby(["cohort", "reason"]).size().rename("scans").reset_index()
+        blocks.append(table_of(reasons, f"Left out: {counted(len(left_out), 'scan')}, by reason."))
+        blocks.append(table_of(left_out, f"Left out, each scan ({len(left_out)})", folded=True))
     else:
         blocks.append(Text("No scan was left out."))
     return Section("Corpus", tuple(blocks), found.synthetic_corpus)
@@ -41,9 +42,9 @@ def _counts(found: Artefacts, by: list[str], caption: str) -> Table:
     assert found.corpus is not None
     index = found.corpus.index
     people = index.assign(person=index["cohort"] + "/" + index["subject"])
-    counted = people.groupby(by).agg(subjects=("person", "nunique"), slices=("person", "size")).reset_index()
-    counted["kind"] = ["synthetic" if is_synthetic(str(name)) else "real" for name in counted["cohort"]]
-    return table_of(counted, caption, folded=len(counted) > 12)
+    counts = people.groupby(by).agg(subjects=("person", "nunique"), slices=("person", "size")).reset_index()
+    counts["kind"] = ["synthetic" if is_synthetic(str(name)) else "real" for name in counts["cohort"]]
+    return table_of(counts, caption, folded=len(counts) > 12)
 
 
 def scans_section(found: Artefacts) -> Section:
@@ -54,7 +55,7 @@ def scans_section(found: Artefacts) -> Section:
             volume = read_case(case.scans)
             mask, told = brain_mask(volume)
         except ValueError as error:
-            blocks.append(Text(f"{case.name} cannot be shown: {error}", "note"))
+            blocks.append(Text(f"{case.name} cannot be shown: {without_folders(str(error))}", "note"))
             continue
         label = "synthetic subject" if is_synthetic_case(case) else "real scan"
         group = _group(case)

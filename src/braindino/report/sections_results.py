@@ -18,8 +18,8 @@ from braindino.report.figures_results import (
     survival_figure,
 )
 from braindino.report.figures_scans import Segmentation, segmentation_figure
-from braindino.report.page import Section, Table, Text, table_of, with_interval
-from braindino.report.verdicts import headline_metrics, verdict
+from braindino.report.page import Section, Table, Text, counted, table_of, with_interval
+from braindino.report.verdicts import PRIOR, headline_metrics, verdict
 from braindino.stats.intervals import interval
 from braindino.stats.metrics import METRICS
 from braindino.volume.io import read_case, read_labels
@@ -56,8 +56,8 @@ def _what_was_run(found: Artefacts) -> Iterator[str]:
     if found.corpus is not None:
         index = found.corpus.index
         people = (index["cohort"] + "/" + index["subject"]).nunique()
-        yield f"The corpus holds {len(index)} axial slices of {people} subjects from {index['cohort'].nunique()} "
-        "cohorts."
+        cohorts = ", ".join(sorted(index["cohort"].unique()))
+        yield f"The corpus holds {len(index)} axial slices of {counted(people, 'subject')} (cohorts: {cohorts})."
     if found.logs:
         runs = ", ".join(f"{name} ({len(log)} steps)" for name, log in found.logs.items())
         yield f"Pretraining: {runs}."
@@ -73,7 +73,7 @@ def _headline_table(found: Artefacts, rows: pd.DataFrame) -> Table:
     cells = tuple(
         (
             f"{row.task} (synthetic)" if found.synthetic_task(row.task) else str(row.task),
-            metric_label(row.metric),
+            metric_label(row.metric, arrow=True),
             f"{row.encoder}/{row.head}",
             with_interval(row.value, row.low, row.high),
             str(row.subjects),
@@ -82,7 +82,11 @@ def _headline_table(found: Artefacts, rows: pd.DataFrame) -> Table:
         for row in rows_of(rows)
     )
     columns = ("task", "metric", "encoder/head", "value [95 % interval]", "subjects", "failed cases")
-    return Table("Headline metric of every model, trained on the largest fraction.", columns, cells)
+    return Table(
+        "Headline metric of every model, trained on the largest fraction (↑ higher is better, ↓ lower is better).",
+        columns,
+        cells,
+    )
 
 
 def results_section(found: Artefacts) -> Section:
@@ -145,7 +149,7 @@ def _classification(found: Artefacts, task: str, answers: list[Answers]) -> Iter
 
 def _survival(found: Artefacts, task: str, answers: list[Answers]) -> Iterator[Figure | Text]:
     for one in answers:
-        if one.head == "prior":
+        if one.head == PRIOR:
             continue
         try:
             yield survival_figure(task, one.model, one.good, threshold(found, one))
@@ -226,8 +230,12 @@ FIGURES = {
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the test split without perturbation."""
-    return table[(table["perturbation"] == "none") & (table["split"] == "test")]
+    """Rows of the test split without perturbation, the trivial answer last within each task."""
+    rows = table[(table["perturbation"] == "none") & (table["split"] == "test")]
+    if "head" not in rows:
+        return rows
+    place = {task: n for n, task in enumerate(dict.fromkeys(rows["task"]))}
+    return rows.iloc[np.lexsort([rows["head"] == PRIOR, rows["task"].map(place)])]
 
 
 def _largest_fraction(table: pd.DataFrame) -> pd.DataFrame:

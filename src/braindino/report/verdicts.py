@@ -18,6 +18,9 @@ RANDOM, PRIOR = "random_init", "prior"
 """Encoder and head that anything learned must beat."""
 BASELINES = {RANDOM: "the same network with random weights", PRIOR: "the trivial answer (prior)"}
 
+SIGNIFICANT = 0.05
+"""A difference is called better or worse where its interval excludes 0 and its adjusted p is below this."""
+
 Conclusion = Literal["better", "worse", "no difference shown"]
 
 
@@ -97,4 +100,9 @@ def _clause(pair: tuple[float, float, float, float], baseline: str, higher_is_be
     conclusion = conclude(low, high, higher_is_better)
     if conclusion == "no difference shown":
         return f"No difference from {baseline} is shown ({numbers})."
+    if not p < SIGNIFICANT:
+        return (
+            f"Taken alone it is {conclusion} than {baseline} by {number(abs(value))}, but that does not hold after "
+            f"correction for all comparisons ({numbers})."
+        )
     return f"It is {conclusion} than {baseline} by {number(abs(value))} ({numbers})."

@@ -41,14 +41,16 @@ def acquire(
 def interpolation_matrix(slices: int, size: int, ratio: float) -> Float32[np.ndarray, "size slices"]:
     """Linear interpolation between the centres of thick slices, at the centres of thin ones; ends are held."""
     where = np.clip((np.arange(size) + 0.5) / ratio - 0.5, 0, slices - 1)
-    return np.maximum(1 - np.abs(where[:, None] - np.arange(slices)[None]), 0).astype(np.float32)
+    return np.asarray(np.maximum(1 - np.abs(where[:, None] - np.arange(slices)[None]), 0), np.float32)
 
 
-def smooth_field(rng: np.random.Generator, shape: tuple[int, int, int], sd: float, order: int = 3) -> Float32[np.ndarray, "i j k"]:
+def smooth_field(
+    rng: np.random.Generator, shape: tuple[int, int, int], sd: float, order: int = 3
+) -> Float32[np.ndarray, "i j k"]:
     """exp of a random cosine series up to `order` half-waves per axis, with sd `sd` over the field of view, mean 0."""
     frequency = np.arange(order + 1)
     weights = rng.standard_normal((order + 1,) * 3) / (1 + sum(np.meshgrid(*[frequency**2] * 3)))
     weights[0, 0, 0] = 0
     axes = [np.cos(np.pi * (np.arange(n)[:, None] + 0.5) / n * frequency) for n in shape]
     field = np.einsum("abc,ia,jb,kc->ijk", weights, *axes, optimize=True)
-    return np.exp(field * (sd / field.std())).astype(np.float32)
+    return np.asarray(np.exp(field * (sd / field.std())), np.float32)

@@ -1,4 +1,4 @@
-"""Real anatomy to start from: tissue fractions and regions of the MNI152 template, of one real head, or of label maps."""
+"""Real anatomy to start from: tissue fractions and regions of the MNI152 template, a real head, or label maps."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ def read_itk_head() -> Anatomy:
     soft = np.clip(t1w / 130, 0, 1) * ~brain * (t1w > 8)
     fractions[4] = soft
     fractions[3] = (dark & inside & near) * (1 - soft)
-    affine = np.diag([*image.spacing_mm, 1.0])
-    return _from_brain("itk_head", fractions, affine, brain)
+    box = bounding_box(np.asarray(fractions.max(axis=0) > 0), margin=1)
+    return _from_brain("itk_head", fractions[(slice(None), *box)].copy(), shifted(image.affine, box), brain[box])
 
 
 def mixture(values: Float[np.ndarray, "i j k"], means: list[float]) -> Float32[np.ndarray, "tissue i j k"]:
@@ -164,14 +164,14 @@ def area_matrix(size: int, ratio: float) -> Float32[np.ndarray, "new old"]:
     lower = np.maximum(np.arange(size)[None], edges)
     upper = np.minimum(np.arange(1, size + 1)[None], edges + ratio)
     weights = np.maximum(upper - lower, 0)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
 
 
 def _flattened(image: Float32[np.ndarray, "i j k"], brain: Bool[np.ndarray, "i j k"]) -> Float32[np.ndarray, "i j k"]:
     """Image over its smooth brightness within the brain, same mean: the coil's own shading is taken out."""
     weight = gaussian_filter(brain.astype(np.float32), 12)
     smooth = gaussian_filter(image * brain, 12) / np.maximum(weight, 1e-3)
-    return (image * image[brain].mean() / np.maximum(smooth, 1.0)).astype(np.float32)
+    return np.asarray(image * image[brain].mean() / np.maximum(smooth, 1.0), np.float32)
 
 
 def _from_brain(
@@ -190,7 +190,8 @@ def _from_brain(
     ventricle = _ventricles(fractions[0], position, depth)
     x, y, z = np.abs(position[0]), position[1], position[2]
     temporal = (((x - 27) / 11) ** 2 + ((y + 20) / 20) ** 2 + ((z + 15) / 10) ** 2) < 1
-    regions = assign_regions(fractions, brain, ventricle, temporal, spacing)
+    cerebral = (z > 2) | ((x > 25) & (y > -38))
+    regions = assign_regions(fractions, brain, ventricle, temporal, cerebral, spacing)
     sinus = brain & (x < 4) & (depth < 5) & (z > 0) & (y < 50) & (fractions[0] > 0.3)
     fractions[5] = gaussian_filter(sinus.astype(np.float32), 0.5) * brain
     fractions[:5] *= 1 - fractions[5]
@@ -227,17 +228,21 @@ def assign_regions(
     brain: Bool[np.ndarray, "i j k"],
     ventricle: Bool[np.ndarray, "i j k"],
     temporal: Bool[np.ndarray, "i j k"],
+    cerebral: Bool[np.ndarray, "i j k"],
     spacing_mm: Float[np.ndarray, " 3"],
     cortex: Bool[np.ndarray, "i j k"] | None = None,
 ) -> UInt8[np.ndarray, "i j k"]:
-    """One region per voxel. Without a label for it, cortex is grey matter farther than 12 mm from the ventricles."""
+    """One region per voxel; deep white matter is `cerebral` white matter more than 3 mm from its surface.
+
+    Without a label for it, cortex is grey matter farther than 12 mm from the ventricles.
+    """
     if cortex is None:
         far = distance_transform_edt(~ventricle, spacing_mm) > 12 if ventricle.any() else brain
         cortex = (fractions[1] > 0.3) & far
     white_depth = distance_transform_edt(fractions[2] > 0.5, spacing_mm)
     regions: Int[np.ndarray, "i j k"] = np.where(brain, OTHER_BRAIN, 0)
     regions[brain & binary_dilation(cortex)] = CORTEX
-    regions[brain & (white_depth > 3)] = DEEP_WHITE
+    regions[brain & cerebral & (white_depth > 3)] = DEEP_WHITE
     regions[brain & temporal] = MEDIAL_TEMPORAL
     regions[brain & ventricle] = VENTRICLE
     return regions.astype(np.uint8)

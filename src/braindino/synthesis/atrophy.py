@@ -17,7 +17,7 @@ def grow_csf(
     smooth_voxels: Float[np.ndarray, " 3"],
     tissues: tuple[int, ...] = (1, 2),
 ) -> Float32[np.ndarray, "tissue i j k"]:
-    """Let CSF spread within `region` until the share `loss` of its tissue has become CSF; the nearest tissue goes first.
+    """Let CSF spread within `region` until the share `loss` of its tissue is CSF; the nearest tissue goes first.
 
     With s the CSF fraction smoothed by a Gaussian, the new fraction is max(csf, clip(1/2 + (s - t) / EDGE, 0, 1)), at
     most csf plus the tissue there; the level t is found by bisection. A negative `loss` returns CSF to tissue by the

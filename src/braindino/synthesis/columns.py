@@ -30,7 +30,10 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "tumour_ml": {"Description": "Volume of the glioma (labels 1, 2 and 3), from the label map", "Units": "ml"},
     "days_since_stroke": {"Description": "Time from onset to scan; n/a without stroke", "Units": "day"},
     "stroke_ml": {"Description": "Volume of the infarct, from the label map", "Units": "ml"},
-    "brain_ml": {"Description": "Grey and white matter, without lesion taken off, from tissue fractions", "Units": "ml"},
+    "brain_ml": {
+        "Description": "Grey and white matter, without lesion taken off, from tissue fractions",
+        "Units": "ml",
+    },
     "cortex_ml": {"Description": "Grey matter of the cortex region, from tissue fractions", "Units": "ml"},
     "ventricle_ml": {"Description": "CSF of the lateral and third ventricles, from tissue fractions", "Units": "ml"},
     "medial_temporal_ml": {

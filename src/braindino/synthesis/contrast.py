@@ -50,9 +50,8 @@ class Sequence:
     def __post_init__(self) -> None:
         if min(self.tr_ms, self.te_ms, self.slice_mm) <= 0 or not 0 < self.flip_deg <= 180:
             raise ValueError(f"{self}: times and thickness must be positive, the flip angle above 0 and at most 180")
-        if "inversion" in self.kind or "prepared" in self.kind:
-            if not 0 < self.ti_ms < self.tr_ms:
-                raise ValueError(f"{self}: the inversion time must lie between 0 and TR")
+        if self.kind in ("inversion_recovery", "prepared_gradient_echo") and not 0 < self.ti_ms < self.tr_ms:
+            raise ValueError(f"{self}: the inversion time must lie between 0 and TR")
 
 
 MATERIALS: Mapping[str, Material] = {

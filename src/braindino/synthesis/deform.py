@@ -16,7 +16,8 @@ GRID_MM = 4.0
 """Spacing of velocity fields."""
 SQUARINGS = 6
 
-Field = Float32[np.ndarray, "axis i j k"]
+Field = Float32[np.ndarray, "axis x y z"]
+"""A velocity or a displacement in mm on the coarse grid."""
 
 
 def coarse_shape(extent_mm: Float[np.ndarray, " 3"]) -> tuple[int, int, int]:
@@ -25,13 +26,11 @@ def coarse_shape(extent_mm: Float[np.ndarray, " 3"]) -> tuple[int, int, int]:
     return i, j, k
 
 
-def random_velocity(
-    rng: np.random.Generator, shape: tuple[int, int, int], smooth_mm: float, rms_mm: float
-) -> Field:
+def random_velocity(rng: np.random.Generator, shape: tuple[int, int, int], smooth_mm: float, rms_mm: float) -> Field:
     """White noise smoothed by a Gaussian of sd `smooth_mm`, scaled to a root mean square length of `rms_mm`."""
     noise = rng.standard_normal((3, *shape), dtype=np.float32)
     smooth = np.stack([gaussian_filter(part, smooth_mm / GRID_MM, mode="nearest") for part in noise])
-    return (smooth * (rms_mm / np.sqrt((smooth**2).sum(0).mean()))).astype(np.float32)
+    return np.asarray(smooth * (rms_mm / np.sqrt((smooth**2).sum(0).mean())), np.float32)
 
 
 def exponential(velocity: Field) -> Field:
@@ -44,7 +43,7 @@ def exponential(velocity: Field) -> Field:
     return step * np.float32(GRID_MM)
 
 
-def jacobian(displacement: Field) -> Float32[np.ndarray, "i j k"]:
+def jacobian(displacement: Field) -> Float32[np.ndarray, "x y z"]:
     """Determinant of the derivative of x + u(x), by central differences: the local growth of volume."""
     rows = [np.gradient(part / GRID_MM) for part in displacement]
     a, b, c = (np.stack(row) for row in rows)
@@ -55,9 +54,7 @@ def jacobian(displacement: Field) -> Float32[np.ndarray, "i j k"]:
     return np.asarray((np.cross(a, b, axis=0) * c).sum(0), np.float32)
 
 
-def push(
-    region: Bool[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 3"], reach_mm: float
-) -> Field:
+def push(region: Bool[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 3"], reach_mm: float) -> Field:
     """Velocity of length 1 mm at the surface of `region`, pointing outward: w(d) grad d with signed distance d.
 
     Outside, w = exp(-(d / reach)^2); inside it falls to 0 over 5 mm. On the coarse grid.
@@ -73,19 +70,20 @@ def push(
 
 
 def growth_curve(
-    region: Bool[np.ndarray, "i j k"], unit: Field, spacing_mm: Float[np.ndarray, " 3"]
+    share: Float32[np.ndarray, "i j k"], unit: Field, spacing_mm: Float[np.ndarray, " 3"]
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Volume (ml) of `region` after exp(a unit), for amplitudes a in mm: both arrays rise."""
-    amplitudes = np.array([-5.0, -3.0, -1.5, 0.0, 1.5, 3.0, 5.0, 8.0])
-    points = np.argwhere(region).T * (spacing_mm / GRID_MM)[:, None]
+    """Volume (ml) of what fills the share `share` of voxels, after exp(a unit), for amplitudes a in mm: both rise."""
+    amplitudes = np.array([-16.0, -8.0, -4.0, -2.0, 0.0, 2.0, 4.0, 8.0])
+    filled = share > 0
+    points = np.argwhere(filled).T * (spacing_mm / GRID_MM)[:, None]
     voxel_ml = float(spacing_mm.prod()) / 1000
     volumes = [
-        map_coordinates(jacobian(exponential(unit * np.float32(a))), points, order=1, mode="nearest").sum() * voxel_ml
+        float(share[filled] @ map_coordinates(jacobian(exponential(unit * np.float32(a))), points, order=1)) * voxel_ml
         for a in amplitudes
     ]
     return amplitudes, np.maximum.accumulate(np.array(volumes))
 
 
 @lru_cache(maxsize=8)
-def _nodes(shape: tuple[int, int, int]) -> Float32[np.ndarray, "axis i j k"]:
+def _nodes(shape: tuple[int, int, int]) -> Float32[np.ndarray, "axis x y z"]:
     return np.indices(shape, dtype=np.float32)

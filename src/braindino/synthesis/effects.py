@@ -1,4 +1,4 @@
-"""Every effect size of the synthetic subjects, in one frozen dataclass: what an image model can learn is written here."""
+"""Every effect size of the synthetic subjects in one frozen dataclass: what an image model can learn."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ class Effects:
 
     cortex_loss_per_year: float = 0.0035
     """Share of cortical grey matter lost per year after 20."""
-    cortex_scatter: float = 0.03
+    cortex_scatter: float = 0.04
+    """Scatter of the logarithm of the volume left."""
     cortex_dementia: float = 0.03
     """Further share lost in dementia."""
     medial_temporal_loss_per_year: float = 0.0025
     """Share of the medial temporal region lost per year after 20."""
-    medial_temporal_scatter: float = 0.04
+    medial_temporal_scatter: float = 0.08
     medial_temporal_dementia: float = 0.20
     """Further share lost in dementia; CSF (the temporal horn and the sulci) takes the place."""
 

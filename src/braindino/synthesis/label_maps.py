@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 from scipy.ndimage import binary_dilation
 
 from braindino.synthesis.anatomy import (
@@ -30,6 +30,7 @@ MIXTURES: dict[tuple[float, ...], tuple[int, ...]] = {
     (0, 0.85, 0.15, 0, 0, 0): (11, 12, 26, 50, 51, 58),
     (0, 0.6, 0.4, 0, 0, 0): (10, 28, 49, 60),
     (0, 0.3, 0.7, 0, 0, 0): (13, 52),
+    (0, 0, 0, 0.4, 0.6, 0): (507, 509),
     (0, 0, 0, 1, 0, 0): (515,),
     (0, 0, 0, 0.55, 0.45, 0): (516,),
     (0, 0, 0, 0, 0, 1): (30, 62, 514),
@@ -38,6 +39,7 @@ MIXTURES: dict[tuple[float, ...], tuple[int, ...]] = {
 VENTRICLES = (4, 5, 14, 43, 44)
 TEMPORAL = (17, 18, 53, 54)
 CORTICAL = (3, 42)
+CEREBRAL_WHITE = (2, 41)
 
 
 def read_label_map(path: Path) -> Anatomy:
@@ -49,19 +51,25 @@ def read_label_map(path: Path) -> Anatomy:
     """
     image = read_volume(path)
     labels = read_labels(path, image)
-    unknown = sorted(set(np.unique(labels).tolist()) - set(range(500, 1000)) - {0} - {v for m in MIXTURES.values() for v in m})
+    unknown = sorted(
+        set(np.unique(labels).tolist()) - set(range(500, 1000)) - {0} - {v for m in MIXTURES.values() for v in m}
+    )
     if unknown:
-        raise ValueError(f"{path}: labels {unknown} are not FreeSurfer-style brain labels known here; relabel or set them to 0")
+        raise ValueError(
+            f"{path}: labels {unknown} are not FreeSurfer-style brain labels known here; relabel or set them to 0"
+        )
     if not (np.isin(labels, VENTRICLES).any() and np.isin(labels, TEMPORAL).any()):
-        raise ValueError(f"{path}: no ventricle (4, 43) or no hippocampus (17, 53); expected a FreeSurfer-style label map")
+        raise ValueError(
+            f"{path}: no ventricle (4, 43) or no hippocampus (17, 53); expected a FreeSurfer-style label map"
+        )
     labels, affine = _cropped(labels, image.affine)
     fractions, small = resampled(_shares(labels), affine, WORK_MM)
-    masks = np.stack([np.isin(labels, v) for v in (VENTRICLES, TEMPORAL, CORTICAL)] + [_brain(labels)])
+    masks = np.stack([np.isin(labels, v) for v in (VENTRICLES, TEMPORAL, CORTICAL, CEREBRAL_WHITE)] + [_brain(labels)])
     coarse, _ = resampled(masks.astype(np.float32), affine, WORK_MM)
-    ventricle, temporal, cortex, brain = coarse > 0.5
+    ventricle, temporal, _, cerebral, brain = coarse > 0.5
     cortex = coarse[2] > 0.25
     temporal = binary_dilation(temporal, iterations=2)
-    regions = assign_regions(fractions, brain, ventricle, temporal, np.diag(small)[:3], cortex)
+    regions = assign_regions(fractions, brain, ventricle, temporal, cerebral, np.diag(small)[:3], cortex)
     return Anatomy(path.name.removesuffix(".nii.gz"), fractions, small, regions)
 
 
@@ -69,7 +77,9 @@ def _brain(labels: Int[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
     return (labels > 0) & (labels < 500)
 
 
-def _cropped(labels: Int[np.ndarray, "i j k"], affine: np.ndarray) -> tuple[Int[np.ndarray, "i j k"], np.ndarray]:
+def _cropped(
+    labels: Int[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]
+) -> tuple[Int[np.ndarray, "a b c"], Float[np.ndarray, "4 4"]]:
     """Within the box of the head, without the lower neck."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     bottom = bounding_box(_brain(labels))[2].start - int(NECK_MM / spacing[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,11 +82,11 @@ def grow_infarct(rng: np.random.Generator, anatomy: Anatomy, volume_ml: float, d
     depth = distance_transform_edt(whole, spacing)
     middle = np.minimum(_soft(depth > effects.gliosis_mm, 0.8 / spacing), w)
     hollow = days**3 / (days**3 + effects.cavity_days**3)
-    wet = 1 - np.exp(-days / effects.oedema_rise_days)
+    wet = 1 - math.exp(-days / effects.oedema_rise_days)
     cavity, glia = middle * hollow, (w - middle) * hollow
     acute = w * (1 - hollow) * wet
     swelling = days / effects.swelling_peak_days
-    push = effects.mass_effect_mm * (swelling * np.exp(1 - swelling) - 0.5 * hollow)
+    push = effects.mass_effect_mm * (swelling * math.exp(1 - swelling) - 0.5 * hollow)
     texture = 0.06 * smooth_noise(rng, w.shape, 4 / spacing) * w
     fields = (acute, cavity, glia, w, texture)
     return _lesion(anatomy, box, fields, ("infarct", "cavity", "gliosis"), (1, 1, 1), whole, push)
@@ -129,7 +130,9 @@ def _front(
     start = np.minimum(seed // factor, np.array(speed.shape) - 1)
     times = dijkstra(graph, indices=np.ravel_multi_index(tuple(start), speed.shape)).reshape(speed.shape)
     shape = anatomy.regions[box].shape
-    fine = zoom(times.astype(np.float32), np.array(shape) / np.array(times.shape), order=1, grid_mode=True, mode="nearest")
+    fine = zoom(
+        times.astype(np.float32), np.array(shape) / np.array(times.shape), order=1, grid_mode=True, mode="nearest"
+    )
     assert fine.shape == shape
     return np.asarray(gaussian_filter(fine, 0.7) * np.exp(0.10 * smooth_noise(rng, shape, 2.5 / spacing)), np.float32)
 
@@ -160,7 +163,7 @@ def _first(
     sums = np.cumsum(weight.ravel()[order])
     chosen = np.zeros(arrival.size, bool)
     chosen[order[: int(np.searchsorted(sums, voxels)) + 1]] = True
-    return chosen.reshape(arrival.shape) & (weight > 0.2) & np.isfinite(arrival)
+    return np.asarray(chosen.reshape(arrival.shape) & (weight > 0.2) & np.isfinite(arrival))
 
 
 def _rim_mm(
@@ -193,4 +196,6 @@ def _lesion(
     whole[(slice(None), *box)] = np.stack(fields)
     filled = np.zeros(anatomy.regions.shape, bool)
     filled[box] = core
-    return Lesion(whole[:-2], tuple(MATERIALS[c] for c in classes), labels, whole[-2], filled, float(push_mm), whole[-1])
+    return Lesion(
+        whole[:-2], tuple(MATERIALS[c] for c in classes), labels, whole[-2], filled, float(push_mm), whole[-1]
+    )

@@ -48,7 +48,9 @@ def resample(
     matrix = np.diag(1 / scale) @ Rotation.from_euler("xyz", turn).as_matrix().T
     axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing_mm, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
-    points = np.tensordot(matrix.astype(np.float32), grid, 1) + ((extent - base.spacing_mm) / 2)[:, None, None, None].astype(np.float32)
+    points = np.tensordot(matrix.astype(np.float32), grid, 1) + ((extent - base.spacing_mm) / 2)[
+        :, None, None, None
+    ].astype(np.float32)
     coarse = points / np.float32(deform.GRID_MM)
     points += np.stack([map_coordinates(part, coarse, order=1, mode="nearest") for part in inverse])
     points /= base.spacing_mm[:, None, None, None].astype(np.float32)

@@ -1,4 +1,4 @@
-"""One synthetic subject, determined by (seed, subject id): who it is, what its brain and lesion look like, its images."""
+"""One synthetic subject, determined by (seed, subject id): who it is, its brain, its lesion, its images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
+from scipy.ndimage import binary_dilation
 
 from braindino.synthesis import anatomy as anatomies
 from braindino.synthesis import deform
@@ -66,9 +67,7 @@ def streams(seed: int, subject: str) -> dict[str, np.random.Generator]:
     return {p: np.random.default_rng(child) for p, child in zip(purposes, children, strict=True)}
 
 
-def draw_person(
-    rng: np.random.Generator, subject: str, group: str, known: tuple[str, ...], effects: Effects
-) -> Person:
+def draw_person(rng: np.random.Generator, subject: str, group: str, known: tuple[str, ...], effects: Effects) -> Person:
     """Age, sex, site, anatomy and lesion, independent of each other within a group."""
     ages = {
         "healthy": effects.healthy_age,
@@ -94,7 +93,7 @@ def draw_person(
 def ventricle_target_ml(age: float, demented: bool, effects: Effects) -> float:
     """Median ventricle volume: V20 (V90 / V20)^((age - 20) / 70), times the factor of dementia."""
     ratio = effects.ventricle_ml_at_90 / effects.ventricle_ml_at_20
-    median = effects.ventricle_ml_at_20 * ratio ** ((age - 20) / 70)
+    median = effects.ventricle_ml_at_20 * float(ratio ** ((age - 20) / 70))
     return median * (effects.ventricle_dementia if demented else 1.0)
 
 
@@ -110,7 +109,7 @@ def make_subject(
     turn = np.radians(effects.head_turn_deg) * rng["shape"].standard_normal(3)
     spacing = spacing_mm * np.array([person.site.in_plane, person.site.in_plane, person.site.through_plane])
     space = resample(base, lesion, deform.exponential(-velocity), scale, turn, spacing)
-    fractions = _atrophy(rng["tissue"], space.fractions, space.regions, spacing, person, effects)
+    fractions = _atrophy(rng["tissue"], space, volumes(base) * scale.prod(), person, effects)
     brain = (fractions[:3].sum(0) > 0.5) & (space.regions > 0)
     images = render(rng["image"], replace(space, fractions=fractions), lesion, person.site, CONTRASTS[group], effects)
     labels = _labels(space, lesion, brain) if lesion is not None else None
@@ -128,15 +127,21 @@ def _lesion(rng: np.random.Generator, base: Anatomy, person: Person, effects: Ef
 
 @lru_cache(maxsize=3)
 def _ventricle_push(name: str, folder: Path | None) -> tuple[deform.Field, np.ndarray, np.ndarray]:
-    """Unit push of an anatomy's ventricles, with its curve from amplitude to volume."""
+    """Unit push of the ventricles without their temporal horns, and its curve from amplitude to ventricle volume."""
     base = anatomies.load(name, folder)
     region = base.regions == VENTRICLE
-    unit = deform.push(region, base.spacing_mm, PUSH_REACH_MM)
-    return unit, *deform.growth_curve(region, unit, base.spacing_mm)
+    body = region & ~binary_dilation(base.regions == MEDIAL_TEMPORAL, iterations=4)
+    unit = deform.push(body, base.spacing_mm, PUSH_REACH_MM)
+    return unit, *deform.growth_curve(base.fractions[0] * region, unit, base.spacing_mm)
 
 
 def _shape(
-    rng: np.random.Generator, base: Anatomy, person: Person, lesion: Lesion | None, folder: Path | None, effects: Effects
+    rng: np.random.Generator,
+    base: Anatomy,
+    person: Person,
+    lesion: Lesion | None,
+    folder: Path | None,
+    effects: Effects,
 ) -> tuple[deform.Field, Float[np.ndarray, " 3"]]:
     """Velocity of the subject's shape (anatomy to subject) and the scale of its head along each axis."""
     log_scale = effects.head_scale_scatter * (rng.standard_normal() + 0.5 * rng.standard_normal(3))
@@ -153,22 +158,42 @@ def _shape(
     return velocity, scale
 
 
+def volumes(base: Anatomy) -> Float[np.ndarray, " 2"]:
+    """Grey matter of the cortex and tissue of the medial temporal region of an anatomy, in ml."""
+    voxel_ml = float(base.spacing_mm.prod()) / 1000
+    cortex = base.fractions[1][base.regions == CORTEX].sum()
+    temporal = base.fractions[1:3, base.regions == MEDIAL_TEMPORAL].sum()
+    return np.array([cortex, temporal], float) * voxel_ml
+
+
+def remaining(age: float, demented: bool, effects: Effects) -> tuple[float, float]:
+    """Shares of cortex and medial temporal region left at an age: those of age and of dementia multiply."""
+    years = max(age - 20, 0)
+    cortex = (1 - effects.cortex_loss_per_year * years) * (1 - effects.cortex_dementia * demented)
+    temporal = 1 - effects.medial_temporal_loss_per_year * years
+    return cortex, temporal * (1 - effects.medial_temporal_dementia * demented)
+
+
 def _atrophy(
     rng: np.random.Generator,
-    fractions: Float32[np.ndarray, "tissue i j k"],
-    regions: UInt8[np.ndarray, "i j k"],
-    spacing: Float[np.ndarray, " 3"],
+    space: Space,
+    young_ml: Float[np.ndarray, " 2"],
     person: Person,
     effects: Effects,
 ) -> Float32[np.ndarray, "tissue i j k"]:
-    """Cortical and medial temporal loss of age and dementia: the remaining shares multiply."""
-    years, demented = max(person.age - 20, 0), person.group == "dementia"
-    cortex = (1 - effects.cortex_loss_per_year * years) * (1 - effects.cortex_dementia * demented)
-    temporal = (1 - effects.medial_temporal_loss_per_year * years) * (1 - effects.medial_temporal_dementia * demented)
-    cortex *= np.exp(effects.cortex_scatter * rng.standard_normal())
-    temporal *= np.exp(effects.medial_temporal_scatter * rng.standard_normal())
-    thinned = grow_csf(fractions, regions == CORTEX, 1 - float(cortex), CORTEX_SMOOTH_MM / spacing, tissues=(1,))
-    return grow_csf(thinned, regions == MEDIAL_TEMPORAL, 1 - float(temporal), TEMPORAL_SMOOTH_MM / spacing)
+    """Bring cortex and medial temporal region to their share of the `young_ml` that the scaled anatomy has."""
+    spacing = np.diag(space.affine)[:3]
+    shares = remaining(person.age, person.group == "dementia", effects)
+    scatters = (effects.cortex_scatter, effects.medial_temporal_scatter)
+    plans = ((CORTEX, (1,), CORTEX_SMOOTH_MM), (MEDIAL_TEMPORAL, (1, 2), TEMPORAL_SMOOTH_MM))
+    fractions = space.fractions
+    for (code, tissues, smooth_mm), young, share, scatter in zip(plans, young_ml, shares, scatters, strict=True):
+        region = space.regions == code
+        now = float(fractions[list(tissues)][:, region].sum()) * float(spacing.prod()) / 1000
+        target = young * share * np.exp(scatter * rng.standard_normal())
+        loss = float(np.clip(1 - target / now, -0.3, 0.6))
+        fractions = grow_csf(fractions, region, loss, smooth_mm / spacing, tissues)
+    return fractions
 
 
 def _labels(space: Space, lesion: Lesion, brain: Bool[np.ndarray, "i j k"]) -> UInt8[np.ndarray, "i j k"]:

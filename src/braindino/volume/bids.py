@@ -34,7 +34,8 @@ def read_bids(root: Path, cohort: str = "bids") -> tuple[Case, ...]:
     sessions = _sessions(root)
     if not sessions:
         raise ValueError(
-            f"{root} holds no anatomical image; expected sub-<id>[/ses-<id>]/anat/sub-<id>..._T1w.nii.gz (or T2w, FLAIR)"
+            f"{root} holds no anatomical image; "
+            "expected sub-<id>[/ses-<id>]/anat/sub-<id>..._T1w.nii.gz (or T2w, FLAIR)"
         )
     table = _participants(root)
     return tuple(_case(cohort, *key, files, table) for key, files in sorted(sessions.items()))

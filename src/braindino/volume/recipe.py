@@ -11,7 +11,7 @@ from braindino.record import digest
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an encoder expects of its input. Defaults as in BrainDINO (arXiv 2604.27277): clip 0.5-99.5, z-score, 128."""
+    """What an encoder expects. Defaults of BrainDINO (arXiv 2604.27277): clip 0.5-99.5 %, z-score, 128 slices."""
 
     spacing_mm: float = 1.0
     """In-plane pixel size, and the thickness over which a slice averages, in mm."""

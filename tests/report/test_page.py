@@ -1,0 +1,164 @@
+"""The page: well formed, self-contained, escaped, its numbers readable."""
+
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from braindino.pipeline.report import report
+from braindino.record import read_record
+from braindino.report.page import Section, Table, Text, number, p_value, render, with_interval, without_folders
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+EVIL = '<script>alert("x")</script>\' $x_1$ & "'
+
+
+class Balance(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen, self.links, self.ids = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.append(tag)
+        found = dict(attributes)
+        self.links += [found[name] for name in ("src", "href", "data", "srcset", "poster") if name in found]
+        self.ids += [found["id"]] if "id" in found else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+
+def parsed(html):
+    parser = Balance()
+    parser.feed(html)
+    parser.close()
+    assert parser.open == []
+    return parser
+
+
+@pytest.fixture(scope="module")
+def page(line, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    return report(out, title=f"All of it {EVIL}", notes=[EVIL], **line)
+
+
+def test_page_is_well_formed_and_ids_are_unique(page):
+    found = parsed(page.read_text())
+    assert len(found.ids) == len(set(found.ids))
+    assert all(link[1:] in found.ids for link in found.links if link.startswith("#"))
+
+
+def test_page_fetches_nothing(page):
+    html = page.read_text()
+    links = parsed(html).links
+    assert links and all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    addresses = re.findall(r"url\(([^)]*)\)", html)
+    assert all(address.strip("'\"").startswith("#") for address in addresses)
+    assert "@import" not in html and "http://" not in html and "https://" not in html
+    assert "default-src 'none'" in html
+
+
+def test_page_has_every_section_and_marks_synthetic_ones(page):
+    html = page.read_text()
+    titles = re.findall(r'<h2 id="[^"]*">\d (.*?)(?: <span|</h2>)', html)
+    assert titles == [
+        "Summary", "Corpus", "Scans", "Training", "Patch similarity", "Results", "Analysis", "Methods and provenance",
+    ]  # fmt: skip
+    assert html.count('<span class="badge">Synthetic subjects</span>') == 7  # header and six sections
+
+
+def test_hostile_text_is_escaped(page):
+    html = page.read_text()
+    assert "<script" not in html and "&lt;script&gt;" in html
+    assert "script" not in parsed(html).seen
+
+
+def test_hostile_names_in_figures_are_escaped(line, tmp_path):
+    case = replace(line["cases"]["head"], subject=EVIL)
+    path = report(tmp_path, title="t", runs={EVIL: line["runs"]["stage 1"]}, cases={EVIL: case})
+    assert "script" not in parsed(path.read_text()).seen
+    assert all(file.parent == tmp_path / "figures" for file in tmp_path.rglob("*.png"))
+
+
+def test_every_figure_is_a_file_that_shows_something(page):
+    html, files = page.read_text(), sorted((page.parent / "figures").glob("*.png"))
+    assert len(files) == len(re.findall("<figure ", html)) == 15
+    for file in files:
+        image = matplotlib.image.imread(file)
+        assert min(image.shape[:2]) > 200 and np.ptp(image[..., :3]) > 0.5, file.name
+    assert html.count('alt="') + html.count('role="img" aria-label="') == len(files)
+
+
+def test_the_report_is_committed_and_repeats(page, line, tmp_path):
+    record = read_record(page.parent, "report")
+    assert "index.html" in record["files"] and set(record["parents"]) >= {"corpus", "scores", "run stage 1"}
+    some = {name: line[name] for name in ("runs", "scores", "analysis")}
+    first, again = (report(tmp_path / name, title="t", **some) for name in "ab")
+    assert read_record(first.parent)["files"] == read_record(again.parent)["files"]
+
+
+def test_nothing_of_the_machine_is_told(page, line):
+    assert str(line["corpus"].parent) not in page.read_text()
+
+
+def test_failed_and_excluded_cases_are_listed_with_reasons(page):
+    html = page.read_text()
+    assert "1 failed case." in html and "truncated scan" in html
+    assert "Left out: 1 scan, by reason." in html and "(file) is damaged" in html
+
+
+def test_sections_without_an_artefact_vanish(line, tmp_path):
+    html = report(tmp_path, title="t", analysis=line["analysis"]).read_text()
+    titles = re.findall(r'<h2 id="[^"]*">\d ([^<]*)', html)
+    assert titles == ["Patch similarity", "Analysis", "Methods and provenance"]
+    assert "Synthetic subjects" not in html
+    parsed(html)
+
+
+def test_nothing_to_report_and_bad_folders_are_refused(line, tmp_path):
+    with pytest.raises(ValueError, match="nothing to report on"):
+        report(tmp_path / "r", title="t")
+    with pytest.raises(ValueError, match=r"does not exist; run 'braindino score'"):
+        report(tmp_path / "r", title="t", scores=tmp_path / "absent")
+    with pytest.raises(ValueError, match="was made by 'braindino analyze', expected one made by 'prepare'"):
+        report(tmp_path / "r", title="t", corpus=line["analysis"])
+    copy = shutil.copytree(line["runs"]["stage 2"], tmp_path / "run")
+    (copy / "log.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match="differs from its record"):
+        report(tmp_path / "r", title="t", runs={"x": copy})
+    assert not (tmp_path / "r").exists()
+
+
+def test_template_escapes_tables_and_text():
+    blocks = (Text(EVIL), Text(EVIL, "code"), Table(EVIL, (EVIL,), ((EVIL,),)), Table(EVIL, ("a",), (("b",),), True))
+    html = render(EVIL, [Section("One", blocks), Section("Empty", ())], synthetic=False)
+    assert "script" not in parsed(html).seen and "Empty" not in html
+    assert html.count("&lt;script&gt;") == 8  # title twice, two texts, two captions, heading, cell
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(3.14159, "3.14"), (-0.5, "−0.5"), (0.0, "0"), (12345.6, "12346"), (float("nan"), "not defined"), (1e-5, "1e−05")],
+)
+def test_numbers(value, text):
+    assert number(value) == text
+
+
+def test_intervals_p_and_paths():
+    assert with_interval(1.0, 0.5, 2.0) == "1 [0.5,\N{NO-BREAK SPACE}2]"
+    assert with_interval(1.0, float("nan"), 2.0) == "1 [interval not defined]"
+    assert with_interval(float("nan"), float("nan"), float("nan")) == "not defined"
+    assert (p_value(0.0004), p_value(0.0123), p_value(float("nan"))) == ("p < 0.001", "p = 0.012", "p not defined")
+    told = without_folders("/home/me/x.nii.gz is bad (1/2 read), see '/tmp/z.nii'")
+    assert told == "x.nii.gz is bad (1/2 read), see 'z.nii'"

@@ -1,0 +1,83 @@
+"""Honest sentences: better, worse, not shown, not corrected away in silence."""
+
+import pandas as pd
+import pytest
+
+from braindino.report.verdicts import conclude, headline_metrics, verdict
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "higher_is_better", "expected"),
+    [
+        (0.1, 0.3, True, "better"),
+        (-0.3, -0.1, True, "worse"),
+        (-0.3, -0.1, False, "better"),
+        (0.1, 0.3, False, "worse"),
+        (-0.1, 0.3, True, "no difference shown"),
+        (0.0, 0.3, True, "no difference shown"),
+        (-0.3, 0.0, False, "no difference shown"),
+        (NAN, NAN, True, "no difference shown"),
+    ],
+)
+def test_conclusion(low, high, higher_is_better, expected):
+    assert conclude(low, high, higher_is_better) == expected
+
+
+def metrics(metric="mae"):
+    rows = [("age", e, h, metric, 6.0, 5.0, 7.0, 20) for e, h in (("braindino", "linear"), ("random_init", "linear"))]
+    return pd.DataFrame(rows, columns=["task", "encoder", "head", "metric", "value", "low", "high", "subjects"])
+
+
+def compared(*rows, metric="mae"):
+    columns = ["task", "metric", "a", "b", "difference", "low", "high", "p_holm"]
+    return pd.DataFrame([("age", metric, *row) for row in rows], columns=columns)
+
+
+def said(*rows, metric="mae"):
+    return verdict("age", metric, metrics(metric), compared(*rows, metric=metric))
+
+
+def test_lower_error_is_better():
+    text = said(("braindino/linear", "random_init/linear", -2.0, -3.0, -1.0, 0.01))
+    assert "It is better than the same network with random weights by 2 (difference −2" in text
+    assert "It was not compared with the trivial answer (prior)." in text
+    assert text.startswith("age: braindino with the linear head reaches MAE 6 [5,")
+
+
+def test_the_other_order_turns_the_difference():
+    text = said(("random_init/linear", "braindino/linear", -2.0, -3.0, -1.0, 0.01))
+    assert "It is worse than the same network with random weights by 2 (difference 2 [1," in text
+
+
+def test_higher_auc_is_better_and_lower_worse():
+    better = said(("braindino/linear", "braindino/prior", 0.2, 0.1, 0.3, 0.02), metric="roc_auc")
+    assert "It is better than the trivial answer (prior) by 0.2" in better
+    worse = said(("braindino/linear", "braindino/prior", -0.2, -0.3, -0.1, 0.02), metric="roc_auc")
+    assert "It is worse than the trivial answer (prior) by 0.2" in worse
+
+
+def test_an_interval_with_zero_shows_no_difference():
+    text = said(("braindino/linear", "random_init/linear", -2.0, -4.5, 0.5, 0.2))
+    assert "No difference from the same network with random weights is shown (difference −2" in text
+    assert "It is better" not in text and "It is worse" not in text
+
+
+@pytest.mark.parametrize("p", [0.05, 0.4, NAN])
+def test_a_difference_that_correction_takes_away_is_not_claimed(p):
+    text = said(("braindino/linear", "random_init/linear", -2.0, -3.0, -1.0, p))
+    assert "Taken alone it is better" in text and "does not hold after correction" in text
+    assert "It is better" not in text
+
+
+def test_random_weights_and_prior_get_no_verdict_of_their_own():
+    assert verdict("age", "mae", metrics()[1:], compared()) == "age: no pretrained model was scored."
+    assert verdict("age", "mae", metrics(), compared()).count("reaches") == 1
+
+
+def test_headline_is_the_predictions_metric_then_the_comparisons_then_the_first():
+    scored = pd.DataFrame({"task": ["a", "a", "b", "b", "c", "c"], "metric": ["x", "y"] * 3})
+    pairs = pd.DataFrame({"task": ["a", "b"], "metric": ["y", "y"]})
+    table = pd.DataFrame({"task": ["a"], "metric": ["z"]})
+    assert headline_metrics(scored, pairs, [table]) == {"a": "z", "b": "y", "c": "x"}
