@@ -37,7 +37,7 @@ def cohort(tmp_path_factory):
     from braindino.pipeline.synthesize import SynthesisConfig, synthesize
 
     config = SynthesisConfig(healthy=9, dementia=9, glioma=9, spacing_mm=4.0)
-    return synthesize(tmp_path_factory.mktemp("cohort") / "cohort", config, progress=False)
+    return synthesize(tmp_path_factory.mktemp("cohort") / "cohort", config)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ Nothing here imports torch; each verb imports what it needs when it runs, so tha
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,7 @@ class Synthesize:
         from braindino.pipeline.synthesize import SynthesisConfig, synthesize
 
         values = {name: value for name, value in vars(self).items() if name != "out"}
+        values["workers"] = self.workers or os.cpu_count() or 1
         print(f"synthetic cohort in {synthesize(self.out, SynthesisConfig(**values))}")
 
 

@@ -21,7 +21,7 @@ CONFIG = SynthesisConfig(healthy=1, dementia=1, glioma=1, stroke=1, spacing_mm=4
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("nilearn")
-    return synthesize(tmp_path_factory.mktemp("synthetic") / "cohort", CONFIG, progress=False)
+    return synthesize(tmp_path_factory.mktemp("synthetic") / "cohort", CONFIG)
 
 
 def test_round_trip(cohort: Path) -> None:
@@ -57,7 +57,7 @@ def test_resume_gives_the_same_bytes(cohort: Path, tmp_path: Path) -> None:
     shutil.rmtree(copy / "sub-healthy001")
     (copy / "sub-stroke001/anat/sub-stroke001_label-lesion_dseg.nii.gz").write_bytes(b"torn")
     kept = (copy / "sub-glioma001/anat/sub-glioma001_desc-preproc_T1w.nii.gz").stat().st_mtime_ns
-    synthesize(copy, CONFIG, progress=False)
+    synthesize(copy, CONFIG)
     after = {path.relative_to(copy): sha256(path) for path in copy.rglob("*") if path.is_file()}
     assert after == before
     assert (copy / "sub-glioma001/anat/sub-glioma001_desc-preproc_T1w.nii.gz").stat().st_mtime_ns == kept
@@ -65,14 +65,14 @@ def test_resume_gives_the_same_bytes(cohort: Path, tmp_path: Path) -> None:
 
 def test_other_numbers_of_subjects_and_processes_change_nothing(cohort: Path, tmp_path: Path) -> None:
     config = SynthesisConfig(healthy=2, dementia=0, glioma=0, spacing_mm=4.0, workers=2)
-    other = synthesize(tmp_path / "other", config, progress=False)
+    other = synthesize(tmp_path / "other", config)
     name = "sub-healthy001/anat/sub-healthy001_desc-preproc_FLAIR.nii.gz"
     assert sha256(other / name) == sha256(cohort / name)
 
 
 def test_strangers_are_refused(cohort: Path) -> None:
     with pytest.raises(ValueError, match="already holds 3 subjects"):
-        synthesize(cohort, SynthesisConfig(healthy=1, dementia=0, glioma=0, spacing_mm=4.0), progress=False)
+        synthesize(cohort, SynthesisConfig(healthy=1, dementia=0, glioma=0, spacing_mm=4.0))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_bad_configs(wrong: dict) -> None:
 
 def test_missing_label_maps(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no label maps"):
-        synthesize(tmp_path / "out", SynthesisConfig(anatomy=tmp_path), progress=False)
+        synthesize(tmp_path / "out", SynthesisConfig(anatomy=tmp_path))
 
 
 def touch(root: Path, *names: str) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,10 +16,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from braindino.config import to_dict
+from braindino.progress import progress
 from braindino.record import digest, is_done, sha256, write_json, write_record, write_table
 from braindino.synthesis.anatomy import names
 from braindino.synthesis.columns import COLUMNS
@@ -31,7 +28,7 @@ from braindino.synthesis.subject import Subject, make_subject
 from braindino.volume.io import write_nifti
 
 VERB = "synthesize"
-FORMAT = 1
+FORMAT = 2
 """Raised when the same settings would give other images."""
 RECORDS = ".subjects"
 FILE = {
@@ -84,13 +81,12 @@ class _Order:
     """Digest of everything that determines the subject."""
 
 
-def synthesize(out: Path, config: SynthesisConfig, progress: bool = True) -> Path:
+def synthesize(out: Path, config: SynthesisConfig) -> Path:
     """Write the cohort to `out`; a second call resumes, or does nothing where all is done.
 
     Args:
         out: folder of the BIDS derivative.
         config: what to make.
-        progress: show a bar with the remaining time on stderr.
 
     Returns:
         `out`, committed by its record.
@@ -105,7 +101,7 @@ def synthesize(out: Path, config: SynthesisConfig, progress: bool = True) -> Pat
     orders = _orders(out, config, parents)
     _refuse_strangers(out, {order.subject for order in orders})
     todo = [order for order in orders if _finished(order) is None]
-    _run(todo, config.workers, progress)
+    _run(todo, config.workers, len(orders))
     rows = [_finished(order) for order in orders]
     assert all(row is not None for row in rows)
     _write_tables(out, rows)
@@ -158,9 +154,9 @@ def _finished(order: _Order) -> dict[str, Any] | None:
         return None
 
 
-def _run(orders: list[_Order], workers: int, progress: bool) -> None:
+def _run(orders: list[_Order], workers: int, total: int) -> None:
     """Make all subjects, in processes where there are several; the first error stops it."""
-    with _bar(len(orders), progress) as advance:
+    with progress("synthesize subjects", total, done=total - len(orders)) as advance:
         if workers == 1:
             for order in orders:
                 _make(order)
@@ -176,14 +172,6 @@ def _run(orders: list[_Order], workers: int, progress: bool) -> None:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-
-
-@contextmanager
-def _bar(total: int, progress: bool) -> Iterator[Any]:
-    columns = (TextColumn("synthesize"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
-        task = bar.add_task("synthesize", total=total)
-        yield lambda: bar.advance(task)
 
 
 def _make(order: _Order) -> None:
