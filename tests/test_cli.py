@@ -67,7 +67,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), CASES, ids=[line.split(" --out")[0].replace("{0}/", "") for line, _ in CASES]
+    ("line", "message"), CASES, ids=[line.split(" --out")[0] for line, _ in CASES]
 )
 def test_bad_input_is_one_clear_line(place, weights, capsys, line, message):
     before = sorted(path for path in place.rglob("*"))

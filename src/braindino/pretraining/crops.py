@@ -109,7 +109,7 @@ def distort(
     Works on u = (x - background) / (TOP - background), clipped to [0, 1.5], so that background stays at 0.
     """
     span = TOP - background
-    u = np.clip((crop - background) / span, 0.0, 1.5)
+    u: np.ndarray = np.clip((crop - background) / span, 0.0, 1.5)
     if config.gamma > 0:
         u = u ** np.float32(np.exp(rng.uniform(-config.gamma, config.gamma)))
     if config.bias_field > 0:

@@ -91,7 +91,7 @@ def slice_positions_mm(volume: Volume) -> Float32[np.ndarray, " k"]:
     """World z coordinate of the centre of each axial slice, in mm."""
     middle = np.array([(volume.voxels.shape[1] - 1) / 2, (volume.voxels.shape[2] - 1) / 2])
     k = np.arange(volume.voxels.shape[3])
-    return (volume.affine[2, :2] @ middle + volume.affine[2, 2] * k + volume.affine[2, 3]).astype(np.float32)
+    return np.asarray(volume.affine[2, :2] @ middle + volume.affine[2, 2] * k + volume.affine[2, 3], np.float32)
 
 
 def _normalise(
@@ -144,10 +144,9 @@ def _weights(centres: Float[np.ndarray, " out"], size: int, width: float) -> Flo
     reach = np.arange(-int(np.ceil(half)), size + int(np.ceil(half)))
     full = np.maximum(0.0, 1.0 - np.abs(reach[None, :] - centres[:, None]) / half)
     inside = (reach >= 0) & (reach < size)
-    total = np.maximum(0.0, 1.0 - np.abs(np.arange(-int(half) - 1, int(half) + 2) - (centres % 1)[:, None]) / half).sum(
-        1
-    )
-    return (full[:, inside] / total[:, None]).astype(np.float32)
+    offsets = np.arange(-int(half) - 1, int(half) + 2) - (centres % 1)[:, None]
+    total = np.maximum(0.0, 1.0 - np.abs(offsets) / half).sum(axis=1, keepdims=True)
+    return np.asarray(full[:, inside] / total, np.float32)
 
 
 def _resample(image: Float[np.ndarray, "i j k"], weights: list[np.ndarray]) -> Float32[np.ndarray, "a b c"]:
