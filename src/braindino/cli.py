@@ -48,7 +48,7 @@ def _parse(verb: str, rest: list[str]) -> Any:
             Pretrain,
             args=rest,
             prog=f"braindino pretrain {path}",
-            default=Pretrain(read_config(Path(path), PretrainConfig), tyro.MISSING),
+            default=Pretrain(read_config(Path(path), PretrainConfig)),
         )
     return tyro.cli(VERBS[verb], args=rest, prog=f"braindino {verb}")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float16, Float32, Int
+from jaxtyping import Bool, Float, Float16, Float32, Integer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ class Volume:
     """Voxel index (i, j, k) to world millimetres; i grows to the Right, j Anterior, k Superior."""
     scans: tuple[Scan, ...] = ()
     brain_mask: Bool[np.ndarray, "i j k"] | None = None
-    label_map: Int[np.ndarray, "i j k"] | None = None
+    label_map: Integer[np.ndarray, "i j k"] | None = None
     history: tuple[str, ...] = ()
     """Every decision taken since the file was opened, in order, as sentences."""
 

@@ -351,7 +351,7 @@ class Pretrain:
 
     config: Annotated[PretrainConfig, tyro.conf.arg(name="")]
     """All settings; precedence is default < file < flag."""
-    out: Out
+    out: Out = Path("run")
     """The run folder. A killed run goes on from its newest checkpoint."""
 
     def run(self) -> None:

@@ -10,7 +10,7 @@ from braindino.pipeline.prepare import prepare
 from braindino.volume.io import write_nifti
 from braindino.volume.preprocess import preprocess, to_slices
 from braindino.volume.recipe import Recipe
-from conftest import head
+from phantom import head
 
 RECIPE = Recipe(spacing_mm=4.0, size_px=48, slices=8)
 

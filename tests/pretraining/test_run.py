@@ -17,7 +17,7 @@ from braindino.pretraining.batches import Batches, training_subjects
 from braindino.pretraining.config import CropConfig, HeadConfig, LossConfig, PretrainConfig, TeacherConfig
 from braindino.volume.io import write_nifti
 from braindino.volume.recipe import Recipe
-from conftest import head
+from phantom import head
 
 
 @pytest.fixture(scope="module")

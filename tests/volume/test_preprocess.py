@@ -6,7 +6,7 @@ import pytest
 
 from braindino.volume.preprocess import from_slices, preprocess, restore, slice_positions_mm, to_slices
 from braindino.volume.recipe import Recipe
-from conftest import head
+from phantom import head
 
 RECIPE = Recipe(spacing_mm=4.0, size_px=48, slices=12)
 

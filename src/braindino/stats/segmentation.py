@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Integer
 from scipy import ndimage
 
 
@@ -47,8 +47,8 @@ def hd95_mm(
 
 
 def region_scores(
-    truth: Int[np.ndarray, "i j k"],
-    predicted: Int[np.ndarray, "_ _ _"],
+    truth: Integer[np.ndarray, "i j k"],
+    predicted: Integer[np.ndarray, "_ _ _"],
     regions: Mapping[str, tuple[int, ...]],
     spacing_mm: tuple[float, float, float],
 ) -> dict[str, float]:

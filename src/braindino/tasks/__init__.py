@@ -45,19 +45,19 @@ def select(cases: Sequence[Case], contrasts: Sequence[str], columns: Sequence[st
 def three_way(strata: Mapping[str, object], seed: int) -> dict[str, Split]:
     """Train, validation or test for each subject, stratified; the same for the same subjects and seed.
 
-    Within each stratum the subjects are shuffled; the q-th of n gets the split whose share of [0, 1] holds
-    (q + 1/2) / n.
+    Subjects are taken stratum by stratum, in random order within each; the next one goes to the split that lies
+    furthest behind its share. So shares hold within each stratum and overall, to within one subject.
     """
     rng = np.random.default_rng(seed)
-    edges = np.cumsum(SHARES)[:-1]
+    counts = np.zeros(len(SPLITS))
     result: dict[str, Split] = {}
-    groups = sorted({str(stratum) for stratum in strata.values()})
-    for group in groups:
+    for group in sorted({str(stratum) for stratum in strata.values()}):
         members = sorted(subject for subject, stratum in strata.items() if str(stratum) == group)
-        order = rng.permutation(len(members))
-        for rank, member in enumerate(order):
-            quantile = (rank + 0.5) / len(members)
-            result[members[member]] = SPLITS[int(np.searchsorted(edges, quantile))]
+        for rank in rng.permutation(len(members)):
+            behind = np.array(SHARES) * (counts.sum() + 1) - counts
+            chosen = int(np.argmax(behind))
+            counts[chosen] += 1
+            result[members[rank]] = SPLITS[chosen]
     return dict(sorted(result.items()))
 
 

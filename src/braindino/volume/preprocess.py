@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Shaped
 
 from braindino.types import Volume
 from braindino.volume.brain import brain_mask
@@ -77,12 +77,12 @@ def restore(
     return np.stack([_resample(image.astype(np.float32), weights) for image in dense])
 
 
-def to_slices(voxels: Float[np.ndarray, "contrast i j k"]) -> Float[np.ndarray, "k contrast row column"]:
+def to_slices(voxels: Shaped[np.ndarray, "contrast i j k"]) -> Shaped[np.ndarray, "k contrast row column"]:
     """Axial slices as pictures: rows run from Anterior to Posterior, columns from Left to Right."""
     return np.ascontiguousarray(voxels[:, :, ::-1, :].transpose(3, 0, 2, 1))
 
 
-def from_slices(slices: Float[np.ndarray, "k contrast row column"]) -> Float[np.ndarray, "contrast i j k"]:
+def from_slices(slices: Shaped[np.ndarray, "k contrast row column"]) -> Shaped[np.ndarray, "contrast i j k"]:
     """The inverse of `to_slices`."""
     return np.ascontiguousarray(slices.transpose(1, 3, 2, 0)[:, :, ::-1, :])
 
