@@ -26,7 +26,7 @@ from braindino.types import Task
 from braindino.volume.recipe import Recipe
 
 COHORT = {"healthy": 32, "dementia": 18, "glioma": 20}
-RECIPE = Recipe(spacing_mm=2.0, size_px=96, slices=24)
+RECIPE = Recipe(spacing_mm=3.0, size_px=64, slices=24)
 TASKS = {
     "brain_age": "linear",
     "diagnosis": "linear",
