@@ -59,6 +59,14 @@ def write_bytes(path: Path, data: bytes) -> None:
         handle.write(data)
 
 
+def write_array(path: Path, array: Any) -> None:
+    """Write a numpy array as `.npy` (no pickle), atomically; `numpy.load` opens it."""
+    import numpy as np
+
+    with atomic(path) as handle:
+        np.save(handle, array, allow_pickle=False)
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write `data` to `path` as indented JSON, atomically. NaN is refused: JSON has none."""
     write_bytes(path, (json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())

@@ -7,7 +7,6 @@ A corpus folder holds `shard-00000.npy`, ... (float16, shape (slice, row, column
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,7 @@ import numpy as np
 from jaxtyping import Float16, Float32, Int
 
 from braindino.config import from_dict
-from braindino.record import fingerprint, read_record, read_table, write_bytes, write_table
+from braindino.record import fingerprint, read_record, read_table, write_array, write_table
 from braindino.volume.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -90,9 +89,7 @@ def write_shard(
     """Write one shard and then its part tables: a shard counts as written once both parts are there."""
     import pandas as pd
 
-    buffer = io.BytesIO()
-    np.save(buffer, slices.astype(np.float16), allow_pickle=False)
-    write_bytes(folder / shard_name(number), buffer.getvalue())
+    write_array(folder / shard_name(number), slices.astype(np.float16))
     columns = ("shard", "row", *INDEX_TEXT[:-1], "position_mm", "brain_share", "slice_hash")
     write_table(folder / "parts" / f"quarantine-{number:05d}.tsv", pd.DataFrame(quarantine, columns=QUARANTINE_COLUMNS))
     write_table(folder / "parts" / f"index-{number:05d}.tsv", pd.DataFrame(rows, columns=list(columns)))

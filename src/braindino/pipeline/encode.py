@@ -9,7 +9,7 @@ import numpy as np
 
 from braindino import catalog
 from braindino.progress import progress
-from braindino.record import read_record, read_table, write_bytes, write_record, write_table
+from braindino.record import read_record, read_table, write_array, write_record, write_table
 from braindino.types import Case, Encoder, Features, Scan
 from braindino.volume.io import read_case
 
@@ -84,7 +84,7 @@ def write_features(features: Features, out: Path, parents: Mapping[str, str] | N
     """Write `values.npy`, `position_mm.npy`, `cases.tsv` and the record."""
     out = Path(out)
     for name, array in (("values", features.values), ("position_mm", features.position_mm)):
-        write_bytes(out / f"{name}.npy", _npy(array))
+        write_array(out / f"{name}.npy", array)
     write_table(out / "cases.tsv", features.cases)
     write_record(out, "encode", features_config(features), parents=parents, facts={"failed": _failed(features)})
 
@@ -123,14 +123,6 @@ def _case_table(cases: Sequence[Case], statuses: Sequence[str]):  # type: ignore
 
     rows = [(c.name, c.subject, c.session, c.site, s) for c, s in zip(cases, statuses, strict=True)]
     return pd.DataFrame(rows, columns=list(CASE_COLUMNS))
-
-
-def _npy(array: np.ndarray) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
 
 
 def _failed(features: Features) -> int:

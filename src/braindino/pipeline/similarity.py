@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 from scipy import ndimage
 
-from braindino.record import write_bytes, write_table
+from braindino.record import write_array, write_table
 from braindino.stats.representation import patch_similarity
 from braindino.types import Case, Encoder, Tokens
 from braindino.volume.io import read_case
@@ -39,8 +38,8 @@ def write_similarity(encoders: Mapping[str, Encoder], case: Case, out: Path) -> 
         number, labels = _slice_with_lesion(tokens)
         slices = to_slices(tokens.prepared.voxels)[number]
         points = points or _points(tokens, slices, labels, number)
-        write_bytes(out / f"{name}.npy", _npy(_maps(tokens, number, points)))
-        write_bytes(out / "slice.npy", _npy(slices[-1]))
+        write_array(out / f"{name}.npy", _maps(tokens, number, points))
+        write_array(out / "slice.npy", slices[-1])
     rows = [(name, row, column) for name, (row, column) in points.items()]
     write_table(out / "points.tsv", pd.DataFrame(rows, columns=["name", "row", "column"]))
 
@@ -93,9 +92,3 @@ def _deepest(region: Bool[np.ndarray, "row column"]) -> tuple[int, int]:
 def _position(score: np.ndarray) -> tuple[int, int]:
     row, column = np.unravel_index(int(np.argmax(score)), score.shape)
     return int(row), int(column)
-
-
-def _npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
