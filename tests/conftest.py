@@ -22,7 +22,8 @@ def volume():
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory):
     """A small synthetic cohort on disk, made by the package itself at 4 mm."""
-    from braindino.pipeline.synthesize import SynthesisConfig, synthesize
+    from braindino.pipeline.synthesize import synthesize
+    from braindino.synthesis.config import SynthesisConfig
 
     config = SynthesisConfig(healthy=9, dementia=9, glioma=9, spacing_mm=4.0)
     return synthesize(tmp_path_factory.mktemp("cohort") / "cohort", config)

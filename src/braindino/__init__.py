@@ -29,9 +29,11 @@ _PUBLIC = {
     "read_case": "braindino.volume.io",
     "read_features": "braindino.pipeline.encode",
     "read_volume": "braindino.volume.io",
+    "report": "braindino.pipeline.report",
     "score": "braindino.pipeline.score",
     "synthesize": "braindino.pipeline.synthesize",
     "Recipe": "braindino.volume.recipe",
+    "SynthesisConfig": "braindino.synthesis.config",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -5,7 +5,6 @@ Nothing here imports torch; each verb imports what it needs when it runs, so tha
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import tyro
 
 from braindino import catalog
 from braindino.pretraining.config import PretrainConfig
+from braindino.synthesis.config import SynthesisConfig
 from braindino.volume.recipe import Recipe
 
 Out = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
@@ -52,32 +52,16 @@ class Prepare:
 class Synthesize:
     """Make synthetic subjects from real anatomy, as a BIDS derivative with every label known."""
 
+    config: Annotated[SynthesisConfig, tyro.conf.arg(name="")]
+    """How many of which group, from which anatomy."""
     out: Out
-    """The cohort's folder."""
-    healthy: int = 24
-    """Subjects without disease."""
-    dementia: int = 18
-    """Subjects with medial-temporal atrophy beyond age."""
-    glioma: int = 24
-    """Subjects with a tumour, four contrasts each."""
-    stroke: int = 0
-    """Subjects with a stroke lesion of known age."""
-    seed: int = 0
-    """Every subject is a function of the seed and its name."""
-    spacing_mm: float = 2.0
-    """Nominal voxel size; each site scales it."""
-    anatomy: Path | None = None
-    """Folder of FreeSurfer-style label maps; default: the packaged anatomies."""
-    workers: int = 0
-    """Processes; 0 means one per core."""
+    """The cohort's folder. A killed run goes on where it stopped; a finished subject is not made again."""
 
     def run(self) -> None:
         """Synthesize and say where."""
-        from braindino.pipeline.synthesize import SynthesisConfig, synthesize
+        from braindino.pipeline.synthesize import synthesize
 
-        values = {name: value for name, value in vars(self).items() if name != "out"}
-        values["workers"] = self.workers or os.cpu_count() or 1
-        print(f"synthetic cohort in {synthesize(self.out, SynthesisConfig(**values))}")
+        print(f"synthetic cohort in {synthesize(self.out, self.config)}")
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def test_every_option_is_read_somewhere(kind):
     for owner in _dataclasses_with_options(kind):
         for field in dataclasses.fields(owner):
             uses = re.findall(rf"\.{field.name}\b", text)
-            assert uses or owner is verbs.Synthesize, f"{owner.__name__}.{field.name} is never read"
+            assert uses, f"{owner.__name__}.{field.name} is never read"
 
 
 def test_every_option_has_a_docstring_under_it():
@@ -65,6 +65,8 @@ def test_every_option_has_a_docstring_under_it():
         SOURCE / "verbs.py",
         SOURCE / "pretraining" / "config.py",
         SOURCE / "model" / "config.py",
+        SOURCE / "synthesis" / "config.py",
+        SOURCE / "volume" / "recipe.py",
     ):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.ClassDef):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from braindino.cohorts import bids, synthetic
-from braindino.pipeline.synthesize import SynthesisConfig, synthesize
+from braindino.pipeline.synthesize import synthesize
 from braindino.record import read_record, sha256
+from braindino.synthesis.config import SynthesisConfig
 from braindino.volume.bids import entities
 from braindino.volume.io import read_case, write_nifti
 
@@ -83,7 +84,7 @@ def test_strangers_are_refused(cohort: Path) -> None:
         {"glioma": 1000},
         {"spacing_mm": 0.5},
         {"seed": -1},
-        {"workers": 0},
+        {"workers": -1},
     ],
 )
 def test_bad_configs(wrong: dict) -> None:

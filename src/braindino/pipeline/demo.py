@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +17,10 @@ from braindino.pipeline.pretrain import pretrain
 from braindino.pipeline.report import report
 from braindino.pipeline.score import score, write_scores
 from braindino.pipeline.similarity import write_similarity
-from braindino.pipeline.synthesize import SynthesisConfig, synthesize
+from braindino.pipeline.synthesize import synthesize
 from braindino.pretraining.config import PretrainConfig
 from braindino.record import fingerprint, is_done, read_record, write_bytes
+from braindino.synthesis.config import SynthesisConfig
 from braindino.synthesis.packaged import packaged_volumes
 from braindino.types import Task
 from braindino.volume.recipe import Recipe
@@ -70,7 +70,7 @@ def demo(out: Path, *, anatomy: Path | None = None, workers: int = 0) -> Path:
         anatomy: folder of label maps to build the subjects from; default: the packaged anatomies.
         workers: processes for synthesis and preparation; 0 means one per core.
     """
-    out, workers = Path(out), workers or os.cpu_count() or 1
+    out = Path(out)
     cohort = synthesize(out / "cohort", SynthesisConfig(**COHORT, anatomy=anatomy, workers=workers))
     for name, path in packaged_volumes().items():
         if not (out / "real" / name).is_file():

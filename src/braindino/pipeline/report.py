@@ -14,18 +14,18 @@ from braindino.pipeline.analyze import TABLES, read_analysis
 from braindino.pipeline.predict import read_predictions
 from braindino.pipeline.score import read_scores
 from braindino.record import fingerprint, read_record, read_table, write_bytes, write_record
-from braindino.report.artefacts import Artefacts, Similarity, answers_of
-from braindino.report.figures import Figure
-from braindino.report.page import Section, render
-from braindino.report.provenance import provenance_section
-from braindino.report.sections_data import (
+from braindino.reporting.artefacts import Artefacts, Similarity, answers_of
+from braindino.reporting.figures import Figure
+from braindino.reporting.page import Section, render
+from braindino.reporting.provenance import provenance_section
+from braindino.reporting.sections_data import (
     analysis_section,
     corpus_section,
     scans_section,
     similarity_section,
     training_section,
 )
-from braindino.report.sections_results import results_section, summary_section
+from braindino.reporting.sections_results import results_section, summary_section
 from braindino.types import Case
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,6 +23,7 @@ from braindino.progress import progress
 from braindino.record import digest, is_done, sha256, write_json, write_record, write_table
 from braindino.synthesis.anatomy import names
 from braindino.synthesis.columns import COLUMNS
+from braindino.synthesis.config import SynthesisConfig
 from braindino.synthesis.effects import Effects
 from braindino.synthesis.sites import CONTRASTS
 from braindino.synthesis.subject import Subject, make_subject
@@ -37,34 +39,6 @@ FILE = {
     "T2w": "desc-preproc_T2w",
     "FLAIR": "desc-preproc_FLAIR",
 }
-
-
-@dataclass(frozen=True)
-class SynthesisConfig:
-    """How many subjects of which group, and from which anatomy."""
-
-    healthy: int = 24
-    dementia: int = 18
-    glioma: int = 24
-    stroke: int = 0
-    seed: int = 0
-    spacing_mm: float = 2.0
-    """Nominal voxel edge; each site multiplies it by its own factors. 1 to 4."""
-    anatomy: Path | None = None
-    """Folder of FreeSurfer-style label maps (`*.nii.gz`) to start from; None for the two packaged anatomies."""
-    workers: int = 1
-    """Processes; does not change a byte of the result."""
-
-    def __post_init__(self) -> None:
-        counts = {group: getattr(self, group) for group in CONTRASTS}
-        if min(counts.values()) < 0 or max(counts.values()) > 999 or not any(counts.values()):
-            raise ValueError(f"numbers of subjects {counts}: expected 0 to 999 per group and at least one in all")
-        if not 1.0 <= self.spacing_mm <= 4.0:
-            raise ValueError(f"spacing_mm is {self.spacing_mm}; expected 1 to 4 mm")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; expected 0 or more")
-        if self.workers < 1:
-            raise ValueError(f"workers is {self.workers}; expected at least 1 process")
 
 
 @dataclass(frozen=True)
@@ -101,7 +75,7 @@ def synthesize(out: Path, config: SynthesisConfig) -> Path:
     orders = _orders(out, config, parents)
     _refuse_strangers(out, {order.subject for order in orders})
     todo = [order for order in orders if _finished(order) is None]
-    _run(todo, config.workers, len(orders))
+    _run(todo, config.workers or os.cpu_count() or 1, len(orders))
     rows = [_finished(order) for order in orders]
     assert all(row is not None for row in rows)
     _write_tables(out, rows)

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from braindino.report.artefacts import Artefacts, answers_of, is_synthetic
-from braindino.report.figures import display_range, slug
-from braindino.report.figures_results import colours, roc_curve, survival_at
-from braindino.report.figures_scans import _plane
-from braindino.report.figures_training import running_median, training_figure
-from braindino.report.provenance import shareable
-from braindino.report.sections_data import chosen_cases
-from braindino.report.sections_results import threshold
+from braindino.reporting.artefacts import Artefacts, answers_of, is_synthetic
+from braindino.reporting.figures import display_range, slug
+from braindino.reporting.figures_results import colours, roc_curve, survival_at
+from braindino.reporting.figures_scans import _plane
+from braindino.reporting.figures_training import running_median, training_figure
+from braindino.reporting.provenance import shareable
+from braindino.reporting.sections_data import chosen_cases
+from braindino.reporting.sections_results import threshold
 from braindino.stats.survival import kaplan_meier
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from braindino.pipeline.report import report
 from braindino.record import read_record
-from braindino.report.page import Section, Table, Text, number, p_value, render, with_interval, without_folders
+from braindino.reporting.page import Section, Table, Text, number, p_value, render, with_interval, without_folders
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 EVIL = '<script>alert("x")</script>\' $x_1$ & "'

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import pandas as pd
 
-    from braindino.report.figures import Figure
+    from braindino.reporting.figures import Figure
 
 
 @dataclass(frozen=True)

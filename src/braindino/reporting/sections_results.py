@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from braindino.report.artefacts import Answers, Artefacts, rows_of
-from braindino.report.figures import Figure
-from braindino.report.figures_results import (
+from braindino.reporting.artefacts import Answers, Artefacts, rows_of
+from braindino.reporting.figures import Figure
+from braindino.reporting.figures_results import (
     Threshold,
     forest_figure,
     metric_label,
@@ -17,9 +17,9 @@ from braindino.report.figures_results import (
     scatter_figure,
     survival_figure,
 )
-from braindino.report.figures_scans import Segmentation, segmentation_figure
-from braindino.report.page import Section, Table, Text, counted, table_of, with_interval
-from braindino.report.verdicts import PRIOR, headline_metrics, verdict
+from braindino.reporting.figures_scans import Segmentation, segmentation_figure
+from braindino.reporting.page import Section, Table, Text, counted, table_of, with_interval
+from braindino.reporting.verdicts import PRIOR, headline_metrics, verdict
 from braindino.stats.intervals import interval
 from braindino.stats.metrics import METRICS
 from braindino.volume.io import read_case, read_labels

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from braindino.report.artefacts import rows_of
-from braindino.report.figures import GREY, INK, PALETTE, Figure, canvas, curves, slug, style
-from braindino.report.page import number, p_value
+from braindino.reporting.artefacts import rows_of
+from braindino.reporting.figures import GREY, INK, PALETTE, Figure, canvas, curves, slug, style
+from braindino.reporting.page import number, p_value
 from braindino.stats.metrics import METRICS, binary_auc
 from braindino.stats.survival import KaplanMeier, kaplan_meier, log_rank
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from braindino.report.figures import Figure, canvas, display_range, scans, slug, style
+from braindino.reporting.figures import Figure, canvas, display_range, scans, slug, style
 
 if TYPE_CHECKING:
     from braindino.corpus.shards import Corpus

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from braindino.report.figures import INK, PALETTE, Figure, canvas, curves, slug, style
-from braindino.report.page import counted
+from braindino.reporting.figures import INK, PALETTE, Figure, canvas, curves, slug, style
+from braindino.reporting.page import counted
 
 PANELS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Total loss", ("total",), ""),

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from braindino.report.verdicts import conclude, headline_metrics, verdict
+from braindino.reporting.verdicts import conclude, headline_metrics, verdict
 
 NAN = float("nan")
 

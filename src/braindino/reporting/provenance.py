@@ -8,9 +8,9 @@ from pathlib import PurePath
 from typing import Any
 
 from braindino.record import fingerprint
-from braindino.report.artefacts import Artefacts
-from braindino.report.figures import Figure
-from braindino.report.page import Section, Table, Text, counted, without_folders
+from braindino.reporting.artefacts import Artefacts
+from braindino.reporting.figures import Figure
+from braindino.reporting.page import Section, Table, Text, counted, without_folders
 
 SHORT = 12
 """Digits of a fingerprint that are shown."""

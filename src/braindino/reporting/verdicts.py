@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from braindino.report.artefacts import rows_of
-from braindino.report.figures_results import metric_label
-from braindino.report.page import number, p_value, with_interval
+from braindino.reporting.artefacts import rows_of
+from braindino.reporting.figures_results import metric_label
+from braindino.reporting.page import number, p_value, with_interval
 from braindino.stats.metrics import METRICS
 
 if TYPE_CHECKING:

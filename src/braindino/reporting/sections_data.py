@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from braindino.report.artefacts import Artefacts, is_synthetic, is_synthetic_case
-from braindino.report.figures import Figure
-from braindino.report.figures_scans import mosaic_figure, planes_figure, similarity_figure
-from braindino.report.figures_training import training_figure
-from braindino.report.page import Section, Table, Text, counted, table_of, without_folders
+from braindino.reporting.artefacts import Artefacts, is_synthetic, is_synthetic_case
+from braindino.reporting.figures import Figure
+from braindino.reporting.figures_scans import mosaic_figure, planes_figure, similarity_figure
+from braindino.reporting.figures_training import training_figure
+from braindino.reporting.page import Section, Table, Text, counted, table_of, without_folders
 from braindino.types import Case
 from braindino.volume.brain import brain_mask
 from braindino.volume.io import read_case
