@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 
-from braindino.heads.linear import fit
+from braindino.heads.linear import STRENGTHS, fit
 
 RNG = np.random.default_rng(0)
 
@@ -25,13 +26,34 @@ def test_rotation_into_the_span_changes_nothing():
         np.testing.assert_allclose(head.predict(seen), theirs.predict_proba(scaler.transform(seen)), atol=2e-3)
 
 
-def test_the_strength_follows_the_validation_set():
-    x = RNG.normal(size=(40, 60))
-    noise, signal = RNG.normal(size=40), x @ np.ones(60)
-    seen = RNG.normal(size=(40, 60))
-    strong = fit(x, noise, (seen, RNG.normal(size=40)), kind="regression").strength
-    weak = fit(x, signal, (seen, seen @ np.ones(60)), kind="regression").strength
+def test_noise_asks_for_a_strong_penalty_and_signal_for_a_weak_one():
+    x, seen = RNG.normal(size=(80, 20)), RNG.normal(size=(40, 20))
+    strong = fit(x, RNG.normal(size=80), (seen, RNG.normal(size=40)), kind="regression").strength
+    weak = fit(x, x @ np.ones(20), (seen, seen @ np.ones(20)), kind="regression").strength
     assert strong > 100 * weak
+
+
+def test_a_small_validation_set_does_not_decide_alone():
+    """One validation subject at the training mean asks for an infinite penalty; the folds see the signal."""
+    x = RNG.normal(size=(80, 20))
+    y = x @ np.ones(20)
+    head = fit(x, y, (RNG.normal(size=(1, 20)), np.array([y.mean()])), kind="regression")
+    assert np.corrcoef(head.predict(x)[:, 0], y)[0, 1] > 0.99 and head.strength < 100
+
+
+def test_the_strength_is_the_best_on_unseen_subjects():
+    """The choice, worked out again from its definition: validation and out-of-fold errors in one mean."""
+    x, seen = RNG.normal(size=(25, 8)), RNG.normal(size=(10, 8))
+    y, truth = x[:, 0] + RNG.normal(size=25), seen[:, 0] + RNG.normal(size=10)
+    scaler = StandardScaler().fit(x)
+    z, w = scaler.transform(x), scaler.transform(seen)
+    errors = {}
+    for strength in STRENGTHS:
+        found = [np.abs(Ridge(alpha=strength).fit(z, y).predict(w) - truth)]
+        for train, held_out in KFold(5, shuffle=True, random_state=3).split(z):
+            found.append(np.abs(Ridge(alpha=strength).fit(z[train], y[train]).predict(z[held_out]) - y[held_out]))
+        errors[strength] = np.concatenate(found).mean()
+    assert fit(x, y, (seen, truth), kind="regression", seed=3).strength == min(errors, key=errors.__getitem__)
 
 
 def test_constant_features_are_harmless():
