@@ -2,7 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from braindino.pipeline.analyze import analyze, read_analysis, write_analysis
+from braindino.pipeline.analyze import analyze, analyze_folders, read_analysis, write_analysis
+from braindino.pipeline.encode import write_features
+from braindino.pipeline.fit import load_task
 from braindino.types import Features
 
 N = 60
@@ -74,3 +76,40 @@ def test_written_analysis_reads_back(tmp_path):
     for name in ("knn", "cka", "encoders"):
         pd.testing.assert_frame_equal(getattr(again, name), getattr(analysis, name), check_dtype=False, rtol=1e-8)
     assert "accuracy" in str(again)
+
+
+def of_cohort(root, name, signal, seed):
+    """Features of the diagnosis cases of a cohort, in which `signal` tells the classes apart."""
+    cases = load_task("diagnosis", root, "synthetic").cases
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(len(cases), 2, 8))
+    values[:, :, 0] += signal * np.array([case.participant["diagnosis"] == "dementia" for case in cases])[:, None]
+    table = pd.DataFrame([(c.name, c.subject, c.session, c.site, "ok") for c in cases])
+    table.columns = ["case", "subject", "session", "site", "status"]
+    return Features(
+        values.astype(np.float16), np.zeros((len(cases), 2), np.float32), table, name, "0", "r", ("T1w",) * 2
+    )
+
+
+def test_folders_of_features_are_analysed_on_a_task(tmp_path, cohort):
+    for name, signal in (("good", 9.0), ("blind", 0.0)):
+        write_features(of_cohort(cohort, name, signal, 0), tmp_path / name)
+    folders = [tmp_path / "good", tmp_path / "blind"]
+    found = analyze_folders(folders, tmp_path / "out", "diagnosis", cohort, "synthetic")
+    assert set(found.encoders["encoder"]) == {"good", "blind"} and len(found.cka) == 1
+    best = found.knn.groupby("encoder")["accuracy"].max()
+    assert best["good"] > 0.85 and best["good"] > best["blind"]
+    pd.testing.assert_frame_equal(read_analysis(tmp_path / "out").knn, found.knn, check_dtype=False)
+    assert analyze_folders(folders[:1], tmp_path / "none").knn.empty
+
+
+def test_folders_that_do_not_fit_are_refused(tmp_path, cohort):
+    write_features(of_cohort(cohort, "good", 1.0, 0), tmp_path / "one")
+    write_features(of_cohort(cohort, "good", 1.0, 1), tmp_path / "two")
+    with pytest.raises(ValueError, match="1 encoders only"):
+        analyze_folders([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    with pytest.raises(ValueError, match="give --root"):
+        analyze_folders([tmp_path / "one"], tmp_path / "out", "diagnosis")
+    with pytest.raises(ValueError, match="give a classification task"):
+        analyze_folders([tmp_path / "one"], tmp_path / "out", "brain_age", cohort, "synthetic")
+    assert not (tmp_path / "out").exists()
