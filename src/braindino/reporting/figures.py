@@ -24,6 +24,9 @@ INK, GRID = "#1b1d21", "#d5d9de"
 DARK, LIGHT = "#000000", "#e8e8e8"
 """Ground and text of images of scans."""
 SCREEN_DPI, FILE_DPI = 96, 160
+STAMP, STAMP_INCHES = "synthetic subjects", 0.27
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 2, 1.5, 2)), (0, (8, 3)), (0, (3, 1)))
+"""Line styles beside the colours, for readers and printers without colour."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,19 @@ def style(*, dark: bool = False) -> Iterator[None]:
         yield
 
 
-def canvas(width: float, height: float) -> Canvas:
-    """An empty figure of a size in inches, drawn by Agg: no window, no global state."""
+def canvas(width: float, height: float, *, synthetic: bool = False) -> Canvas:
+    """An empty figure of a size in inches, drawn by Agg: no window, no global state.
+
+    `synthetic` puts the words "synthetic subjects" under it, where they stay when the file is copied elsewhere.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as MplFigure
 
+    strip = STAMP_INCHES / height if synthetic else 0.0
     drawn = MplFigure(figsize=(width, height), layout="constrained")
+    drawn.set_layout_engine("constrained", rect=(0, strip, 1, 1 - strip))
+    if synthetic:
+        drawn.text(1 - 0.06 / width, 0.05 / height, STAMP, ha="right", va="bottom", fontsize=8, style="italic")
     FigureCanvasAgg(drawn)
     return drawn
 
