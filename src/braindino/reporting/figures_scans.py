@@ -95,8 +95,8 @@ def planes_figure(
         drawn,
         f"scan-{slug(name)}",
         f"{name}: {label}, {volume.contrasts[0]}.",
-        f"Three planes through the middle of the {'lesion' if labelled else 'brain'}, on one scale; light blue "
-        f"outline, {told}. "
+        f"Three planes through the middle of the {'lesion' if labelled else 'brain'}, on one scale; light blue: "
+        f"outline of the brain mask ({told}). "
         + (f"{legend(volume.label_map, names)} " if volume.label_map is not None else "")
         + "L marks the subject's left, A the front.",
         f"Axial, coronal and sagittal slice of {name} with the outline of its brain mask.",
@@ -152,12 +152,16 @@ def similarity_figure(
 
 def legend(labels: Shaped[np.ndarray, ...], names: Mapping[int, str]) -> str:
     """The colours of the labels that are present, in words; "" without any."""
-    colours = list(LABELS.values())
     present = [int(value) for value in np.unique(labels) if value > 0]
     if not present:
         return ""
-    told = [f"{colours[(v - 1) % len(colours)]} {names.get(v, f'label {v}')}" for v in present]
+    told = [f"{LABELS[label_colour(v)]} {names.get(v, f'label {v}')}" for v in present]
     return f"Colours: {', '.join(told)}."
+
+
+def label_colour(label: int) -> str:
+    """The colour in which a label is painted; labels begin at 1, the colours repeat."""
+    return list(LABELS)[(label - 1) % len(LABELS)]
 
 
 def shortened(text: str, most: int = 14) -> str:
@@ -201,8 +205,7 @@ def paint(axes: Any, labels: Shaped[np.ndarray, "row column"], extent: tuple[flo
     """Labels in colours over a picture."""
     from matplotlib.colors import to_rgba
 
-    colours = list(LABELS)
     picture = np.zeros((*labels.shape, 4))
     for value in np.unique(labels[labels > 0]):
-        picture[labels == value] = to_rgba(colours[(int(value) - 1) % len(colours)], OPACITY)
+        picture[labels == value] = to_rgba(label_colour(int(value)), OPACITY)
     axes.imshow(picture, extent=extent)

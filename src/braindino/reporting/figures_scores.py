@@ -126,8 +126,8 @@ def difference_figure(found: Sequence[Contest], units: Mapping[str, str], synthe
             "Pretrained minus baseline, on the same test subjects.",
             "Right of the solid line the pretrained model is better, whichever direction the metric has (where lower "
             "is better the axis runs backwards). Bars are 95 % intervals of the paired difference, not corrected for "
-            "their number; a filled point is a difference that holds after Holm's correction (p below 0.05), an open one is "
-            "not shown to differ.",
+            "their number; a filled point is a difference that holds after Holm's correction (p below 0.05), an open "
+            "one is not shown to differ.",
             "Dot plot of paired differences between pretrained models and baselines for "
             f"{', '.join(task_label(task) for task in tasks)}.",
         )

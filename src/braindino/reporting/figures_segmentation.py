@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from braindino.reporting.figures import Figure, canvas, display_range, scans, slug, style
-from braindino.reporting.figures_scans import SIDES, head_box, legend, paint, plane, shortened
+from braindino.reporting.figures_scans import SIDES, head_box, label_colour, legend, paint, plane, shortened
 from braindino.reporting.names import task_label
 
 if TYPE_CHECKING:
@@ -44,20 +44,26 @@ def segmentation_figure(
         names: of the labels, where known.
         synthetic: subjects are synthetic.
     """
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
     models = list(cases[0].predicted)
     with style(dark=True):
-        drawn = canvas(2.3 * (2 + len(models)), 2.75 * len(cases), synthetic=synthetic)
+        drawn = canvas(2.3 * (2 + len(models)), 2.75 * len(cases) + 0.3, synthetic=synthetic)
         grid = drawn.subplots(len(cases), 2 + len(models), squeeze=False)
         for row, case in zip(grid, cases, strict=True):
             _case(row, case, models)
-    every = np.unique(np.concatenate([_seen(case) for case in cases]))
+        every = np.unique(np.concatenate([_seen(case) for case in cases]))
+        key = [Patch(color=label_colour(int(v)), label=names.get(int(v), f"label {v}")) for v in every if v > 0]
+        key.append(Line2D([], [], color="white", label="outline of the true lesion"))
+        drawn.legend(handles=key, loc="outside lower left", ncols=len(key), fontsize=8, handlelength=1.2)
     return scans(
         drawn,
         f"segmentation-{slug(task)}",
         f"{task_label(task)}: {', '.join(case.rank for case in cases)} of {of} test cases, truth and prediction.",
         f"Cases are ranked by the Dice of {ranked_by}, not picked by eye. Axial slice with most of the true lesion, on "
         f"{cases[0].volume.contrasts[-1]}. {legend(every, names)} The white line in the predictions is the outline of "
-        f"the true lesion. Numbers are Dice, the mean over the regions of the whole volume, not of this slice. {SIDES}",
+        f"the true lesion. Dice is the mean over the regions of the whole volume, not of this slice. {SIDES}",
         f"True and predicted segmentation of {len(cases)} test cases by {', '.join(models)}.",
     )
 
@@ -72,7 +78,7 @@ def _case(row: Sequence[Any], case: Segmentation, models: Sequence[str]) -> None
     box = (*head_box(case.volume.voxels[-1][:, :, number], low, high), slice(number, number + 1))
     image, spacing = case.volume.voxels[-1][box], case.volume.spacing_mm
     extent = (0.0, image.shape[0] * spacing[0], 0.0, image.shape[1] * spacing[1])
-    titles = [f"{case.rank}: {shortened(case.case)}", "truth", *(f"{m}: {case.dice[m]:.2f}" for m in models)]
+    titles = [f"{case.rank}: {shortened(case.case)}", "truth", *(f"{m}: Dice {case.dice[m]:.2f}" for m in models)]
     for axes, labels, title in zip(row, (None, truth, *(case.predicted[m] for m in models)), titles, strict=True):
         axes.set_axis_off()
         axes.imshow(plane(image, 2, 0), cmap="gray", vmin=low, vmax=high, extent=extent)

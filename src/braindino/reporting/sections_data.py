@@ -173,7 +173,7 @@ def _monitor_table(found: Artefacts) -> Table:
     heads = (f"{name}: first → last tenth" for name in found.logs)
     return Table(
         "Signs of collapse: medians over the first and the last tenth of the steps.",
-        ("monitor", *heads, "collapsed"),
+        ("monitor", *heads, "in a collapsed run"),
         rows,
     )
 

@@ -144,7 +144,8 @@ def _folded_tables(metrics: pd.DataFrame, compared: pd.DataFrame) -> Iterator[Ta
 def _named(answers: list[Answers]) -> dict[str, Answers]:
     """Label of a model to its answers, the trivial one last."""
     ordered = sorted(answers, key=lambda one: one.head == PRIOR)
-    return {model_label(one.encoder, one.head): one for one in ordered if len(one.good)}
+    heads = {one.head for one in answers}
+    return {model_label(one.encoder, one.head, heads): one for one in ordered if len(one.good)}
 
 
 def _regression(found: Artefacts, task: str, answers: list[Answers]) -> Iterator[Figure]:
