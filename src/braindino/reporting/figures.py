@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, told apart with every common colour vision and readable on white and on black."""
+LONGEST = 44
+"""Characters of a line of text in a figure."""
 GREY = "#808080"
 INK, GRID = "#1b1d21", "#d5d9de"
 """Text and axes, grid lines: on the page they follow the reader's light or dark theme."""
@@ -93,6 +95,7 @@ def canvas(width: float, height: float, *, synthetic: bool = False) -> Canvas:
 
 def curves(drawn: Canvas, name: str, headline: str, caption: str, alt: str) -> Figure:
     """A figure of lines and points: SVG on the page, with text as text and colours that follow the theme."""
+    _shorten_texts(drawn)
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     drawn.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -102,7 +105,22 @@ def curves(drawn: Canvas, name: str, headline: str, caption: str, alt: str) -> F
 
 def scans(drawn: Canvas, name: str, headline: str, caption: str, alt: str) -> Figure:
     """A figure of pictures: PNG on the page and in the file."""
+    _shorten_texts(drawn)
     return Figure(name, headline, caption, alt, _png(drawn, FILE_DPI), "", *_size(drawn))
+
+
+def shortened(text: str, most: int = 14) -> str:
+    """The beginning of a text that would not fit."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _shorten_texts(drawn: Canvas) -> None:
+    """Cut every line of every text at `LONGEST`, so that one long name leaves room for the data."""
+    from matplotlib.text import Text
+
+    for found in drawn.findobj(Text):
+        assert isinstance(found, Text)
+        found.set_text("\n".join(shortened(line, LONGEST) for line in found.get_text().split("\n")))
 
 
 def slug(text: str) -> str:

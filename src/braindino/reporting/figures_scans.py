@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from braindino.reporting.figures import Figure, canvas, display_range, scans, slug, style
+from braindino.reporting.figures import Figure, canvas, display_range, scans, shortened, slug, style
 from braindino.reporting.page import number
 
 if TYPE_CHECKING:
@@ -162,11 +162,6 @@ def legend(labels: Shaped[np.ndarray, ...], names: Mapping[int, str]) -> str:
 def label_colour(label: int) -> str:
     """The colour in which a label is painted; labels begin at 1, the colours repeat."""
     return list(LABELS)[(label - 1) % len(LABELS)]
-
-
-def shortened(text: str, most: int = 14) -> str:
-    """The beginning of a name that would not fit above a picture."""
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def plane(array: Shaped[np.ndarray, "i j k"], axis: int, index: int) -> Shaped[np.ndarray, "row column"]:

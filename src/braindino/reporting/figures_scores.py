@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from braindino.reporting.artefacts import rows_of
-from braindino.reporting.figures import GREY, INK, PALETTE, Figure, canvas, curves, style
+from braindino.reporting.figures import GREY, INK, PALETTE, Figure, canvas, curves, shortened, style
 from braindino.reporting.names import PRIOR, metric_label, model_label, task_label
 from braindino.reporting.verdicts import Contest
 from braindino.stats.metrics import METRICS
@@ -146,7 +146,7 @@ def _difference_panel(axes: Any, own: Sequence[Contest]) -> None:
     against = ["prior" if o.baseline == PRIOR else "random init" for o in ordered]
     axes.set_yticks(
         range(len(ordered)),
-        [f"{n}against {a}, {o.fraction:.0%}" for n, a, o in zip(names, against, ordered, strict=True)],
+        [f"{shortened(n, 30)}against {a}, {o.fraction:.0%}" for n, a, o in zip(names, against, ordered, strict=True)],
     )
     axes.set_ylim(len(ordered) - 0.4, -0.6)
     axes.axvline(0, color=INK, linewidth=0.9)

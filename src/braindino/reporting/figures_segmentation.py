@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from braindino.reporting.figures import Figure, canvas, display_range, scans, slug, style
-from braindino.reporting.figures_scans import SIDES, head_box, label_colour, legend, paint, plane, shortened
+from braindino.reporting.figures import Figure, canvas, display_range, scans, shortened, slug, style
+from braindino.reporting.figures_scans import SIDES, head_box, label_colour, legend, paint, plane
 from braindino.reporting.names import task_label
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def segmentation_figure(
     )
 
 
-def _case(row: Sequence[Any], case: Segmentation, models: Sequence[str]) -> None:
+def _case(row: Any, case: Segmentation, models: Sequence[str]) -> None:
     from matplotlib.patheffects import Stroke
 
     truth = case.volume.label_map
