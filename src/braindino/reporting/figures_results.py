@@ -47,7 +47,7 @@ def scatter_figure(task: str, models: Mapping[str, pd.DataFrame], unit: str, syn
     tail = f" ({unit})" if unit else ""
     with style():
         rows, columns = math.ceil(len(models) / 3), min(3, len(models))
-        drawn = canvas(max(3.4, 3.0 * columns), 3.6 * rows, synthetic=synthetic)
+        drawn = canvas(max(3.4, 3.0 * columns), 4.0 * rows, synthetic=synthetic)
         grid = drawn.subplots(rows, columns, squeeze=False, sharey=True)
         for axes in list(grid.flat)[len(models) :]:
             axes.set_visible(False)

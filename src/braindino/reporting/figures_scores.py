@@ -118,12 +118,12 @@ def difference_figure(found: Sequence[Contest], units: Mapping[str, str], synthe
         for axes, (task, own) in zip(grid, tasks.items(), strict=True):
             _difference_panel(axes, own)
             label = metric_label(own[0].metric, unit=units.get(task, "")).partition(",")[0]
-            axes.set_title(f"{task_label(task)}: difference in {label}, n = {own[0].subjects} test subjects")
-        grid[-1].set_xlabel("← pretrained is worse  |  pretrained is better →")
+            axes.set_title(f"{task_label(task)}: {label} difference (n = {own[0].subjects})")
+        grid[-1].set_xlabel("← pretrained worse | pretrained better →")
         return curves(
             drawn,
             "results-differences",
-            "Pretrained minus baseline, on the same test subjects.",
+            "Pretrained minus baseline, on the same n test subjects.",
             "Right of the solid line the pretrained model is better, whichever direction the metric has (where lower "
             "is better the axis runs backwards). Bars are 95 % intervals of the paired difference, not corrected for "
             "their number; a filled point is a difference that holds after Holm's correction (p below 0.05), an open "
