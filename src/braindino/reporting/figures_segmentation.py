@@ -54,7 +54,9 @@ def segmentation_figure(
         for row, case in zip(grid, cases, strict=True):
             _case(row, case, models)
         every = np.unique(np.concatenate([_seen(case) for case in cases]))
-        key = [Patch(color=label_colour(int(v)), label=names.get(int(v), f"label {v}")) for v in every if v > 0]
+        key: list[Any] = [
+            Patch(color=label_colour(int(v)), label=names.get(int(v), f"label {v}")) for v in every if v > 0
+        ]
         key.append(Line2D([], [], color="white", label="outline of the true lesion"))
         drawn.legend(handles=key, loc="outside lower left", ncols=len(key), fontsize=8, handlelength=1.2)
     return scans(
