@@ -54,6 +54,7 @@ CASES = [
     ("score --out {0}/out", "no predictions"),
     ("analyze {0}/empty --out {0}/out", "run 'braindino encode'"),
     ("report --out {0}/out", "nothing to report on"),
+    ("report --out {0}/out --tasks brain_age", "--tasks needs the cohort's folder"),
     ("report --corpus {0}/empty --out {0}/out", "run 'braindino prepare'"),
     ("synthesize --healthy -1 --out {0}/out", "0 to 999"),
     ("synthesize --anatomy {0}/empty --out {0}/out", "no label maps"),

@@ -307,11 +307,16 @@ class Report:
     """The cohort's folder, for pictures of its scans."""
     cohort: str = "bids"
     """Cohort plug-in."""
+    tasks: tuple[str, ...] = ()
+    """Tasks of the predictions, on --root: for units, regions and the sizes of the splits."""
 
     def run(self) -> None:
         """Write the page and say where."""
+        from braindino.pipeline.fit import load_task
         from braindino.pipeline.report import report
 
+        if self.tasks and not self.root:
+            raise ValueError("--tasks needs the cohort's folder: give --root and --cohort")
         cases = catalog.load("cohorts", self.cohort).cases(self.root) if self.root else ()
         page = report(
             self.out,
@@ -322,6 +327,7 @@ class Report:
             scores=self.scores,
             analysis=self.analysis,
             cases={case.name: case for case in cases},
+            tasks=[load_task(name, self.root, self.cohort) for name in self.tasks if self.root],
         )
         print(page)
 

@@ -15,8 +15,9 @@ from braindino.pipeline.predict import write_predictions
 from braindino.pipeline.prepare import prepare
 from braindino.pipeline.score import score, write_scores
 from braindino.pretraining.config import HeadConfig, PretrainConfig
-from braindino.record import write_bytes, write_record, write_table
-from braindino.types import Case, Features, Predictions, Scan
+from braindino.record import fingerprint, read_record, write_bytes, write_record, write_table
+from braindino.tasks.tumour_segmentation import REGIONS
+from braindino.types import Case, Features, Predictions, Scan, Task
 from braindino.volume.io import write_nifti
 from braindino.volume.recipe import Recipe
 
@@ -44,6 +45,7 @@ def build_line(root: Path) -> dict:
         "scores": _scores(root, folders),
         "analysis": _analysis(root),
         "cases": {**cases, real.name: real},
+        "tasks": [_task(name, list(cases.values())) for name in HEADS],
     }
 
 
@@ -61,6 +63,26 @@ def _case(root, name, seed, cohort="synthetic"):
     scan = Scan(cohort, name, "T1w", path, label_map=label_map if cohort == "synthetic" else None)
     group = ("healthy", "dementia", "glioma")[seed % 3]
     return Case(name, (scan,), participant={"group": group} if cohort == "synthetic" else {})
+
+
+def _task(name, test):
+    """A task with the pictured cases as test subjects, 8 training and 2 validation subjects."""
+    known = [{"age": 30.0 + n, "diagnosis": ("dementia", "healthy")[n % 2], "event": n % 3 > 0} for n in range(10)]
+    extra = [Case(f"t-{n}", (), participant=known[n] | {"survival_days": 9.0 * n}) for n in range(10)]
+    split = {case.subject: "test" for case in test}
+    split |= {case.subject: "train" if n < 8 else "validation" for n, case in enumerate(extra)}
+    target, unit = {
+        "brain_age": (("age",), "years"),
+        "diagnosis": (("diagnosis",), "class"),
+        "survival": (("survival_days", "event"), "days"),
+        "tumour_segmentation": ((), "Dice"),
+    }[name]
+    classes = ("dementia", "healthy") if name == "diagnosis" else ()
+    regions = REGIONS if name == "tumour_segmentation" else {}
+    kind = KINDS.get(name, "segmentation")
+    return Task(
+        name, kind, "synthetic", ("T1w",), target, unit, METRICS[name], "none", (*test, *extra), split, classes, regions
+    )
 
 
 def _labels(grid, radius):
@@ -93,7 +115,8 @@ def _run(root, name, steps, gram):
         entry |= {"target_entropy": 6.5, "prototypes_used": 20.0, "cls_cosine": 0.5, "effective_rank": 9.0}
         entries.append(entry)
     write_bytes(root / name / "log.jsonl", "".join(json.dumps(e) + "\n" for e in entries).encode())
-    write_record(root / name, "pretrain", to_dict(config))
+    parents = {"corpus": fingerprint(read_record(root / "corpus"))}
+    write_record(root / name, "pretrain", to_dict(config), parents=parents)
     return root / name
 
 

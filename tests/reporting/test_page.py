@@ -9,24 +9,26 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from braindino.pipeline.report import report
+from braindino.pipeline.report import _read, _sections, report
 from braindino.record import read_record
 from braindino.reporting.page import Section, Table, Text, number, p_value, render, with_interval, without_folders
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
+OWNED = """<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>"""
 EVIL = '<script>alert("x")</script>\' $x_1$ & "'
 
 
 class Balance(HTMLParser):
     def __init__(self):
         super().__init__()
-        self.open, self.seen, self.links, self.ids = [], [], [], []
+        self.open, self.seen, self.links, self.ids, self.attributes = [], [], [], [], []
 
     def handle_starttag(self, tag, attributes):
         self.seen.append(tag)
         found = dict(attributes)
         self.links += [found[name] for name in ("src", "href", "data", "srcset", "poster") if name in found]
         self.ids += [found["id"]] if "id" in found else []
+        self.attributes += list(found)
         if tag not in VOID:
             self.open.append(tag)
 
@@ -71,23 +73,60 @@ def test_page_fetches_nothing(page):
 
 def test_page_has_every_section_and_marks_synthetic_ones(page):
     html = page.read_text()
-    titles = re.findall(r'<h2 id="[^"]*">\d (.*?)(?: <span|</h2>)', html)
+    titles = re.findall(r'<h2 id="[^"]*">\d (.*?) <(?:span|a)', html)
     assert titles == [
-        "Summary", "Corpus", "Scans", "Training", "Patch similarity", "Results", "Analysis", "Methods and provenance",
+        "Summary", "Corpus", "Tasks", "Scans", "Training", "Patch similarity", "Results", "Analysis",
+        "Methods and provenance",
     ]  # fmt: skip
-    assert html.count('<span class="badge">Synthetic subjects</span>') == 7  # header and six sections
+    assert html.count('<span class="badge">Synthetic subjects</span>') == 8  # header and seven sections
 
 
 def test_hostile_text_is_escaped(page):
     html = page.read_text()
     assert "<script" not in html and "&lt;script&gt;" in html
-    assert "script" not in parsed(html).seen
+    assert_harmless(html)
+
+
+def assert_harmless(html):
+    """No script, no event handler, no picture but the page's own: nothing that a name could have brought in."""
+    found = parsed(html)
+    assert not {"script", "iframe", "object", "base", "form"} & set(found.seen)
+    assert not [name for name in found.attributes if name.startswith("on")]
+    assert found.seen.count("img") == html.count('<img src="data:image/png;base64,')
+
+
+@pytest.mark.parametrize("evil", [OWNED, "</svg></table>" + OWNED, "x" * 300])
+def test_hostile_cohorts_contrasts_sites_and_reasons_are_shown_harmlessly(line, evil):
+    assert_harmless(hostile_page(line, evil))
+
+
+def hostile_page(line, evil):
+    """The tables and pictures of a line in which every name of a cohort, site, contrast, case, class, ... is `evil`."""
+    found = _read(*(line[name] for name in ("corpus", "runs", "predictions", "scores", "analysis", "cases")))
+    corpus = found.corpus
+    counts = corpus.counts.assign(cohort=evil, subject=evil, site=evil, contrast=evil, person=evil)
+    corpus = replace(corpus, counts=counts, tiles=tuple(replace(t, cohort=evil, contrast=evil) for t in corpus.tiles))
+    quarantine = found.quarantine.assign(cohort=evil, contrast=evil, reason=evil)
+    one = next(answers for answers in found.answers if answers.kind == "classification")
+    table = one.table.assign(site=evil, case=evil, status=["ok"] * 20 + [evil] * 4).replace("dementia", evil)
+    one = replace(one, task=evil, encoder=evil, table=table.rename(columns={"output_dementia": f"output_{evil}"}))
+    metrics, compared = (t[t["task"] == "diagnosis"].assign(task=evil) for t in (found.metrics, found.comparisons))
+    task = replace(line["tasks"][0], name=evil, contrasts=(evil,), unit=evil, source=evil)
+    case = replace(line["cases"]["head"], subject=evil, participant={"group": evil})
+    points = tuple((evil, row, column) for _, row, column in found.similarity.points)
+    found = replace(
+        found, corpus=corpus, quarantine=quarantine, answers=(one,), metrics=metrics, tasks={evil: task},
+        comparisons=compared, cases={evil: case}, similarity=replace(
+            found.similarity, points=points, maps={evil: found.similarity.maps["braindino"]}),
+        analysis={name: t.assign(**{t.columns[0]: evil}) for name, t in found.analysis.items()},
+    )  # fmt: skip
+    return render(evil, _sections(found, [evil]), synthetic=True)
 
 
 def test_hostile_names_in_figures_are_escaped(line, tmp_path):
     case = replace(line["cases"]["head"], subject=EVIL)
     path = report(tmp_path, title="t", runs={EVIL: line["runs"]["stage 1"]}, cases={EVIL: case})
-    assert "script" not in parsed(path.read_text()).seen
+    assert_harmless(path.read_text())
     assert all(file.parent == tmp_path / "figures" for file in tmp_path.rglob("*.png"))
 
 
@@ -112,6 +151,25 @@ def test_nothing_of_the_machine_is_told(page, line):
     assert str(line["corpus"].parent) not in page.read_text()
 
 
+def test_units_sizes_and_splits_are_told(page):
+    html = page.read_text()
+    assert "MAE (years) ↓" in html and "True value (years)" in html and "Time (days)" in html
+    row = re.search(r"<td>Brain age</td><td>age \(years\)</td><td>T1w</td>(<td>\d+</td>){3}", html)
+    assert row and re.findall(r"\d+</td>", row[0])[-3:] == ["8</td>", "2</td>", "24</td>"]
+    assert "3 subjects" in html and "8 subjects" in html  # of 8 training subjects at 40 % (by thirds) and at 100 %
+    assert "None of the 24 test subjects (of any task) is among the 2 subjects" in html
+    assert "synthetic subjects" in html and "In short: pretrained models were compared 14 times" in html
+
+
+def test_every_table_and_figure_is_numbered_and_can_be_scrolled_by_keyboard(page):
+    html = page.read_text()
+    found = [int(number) for number in re.findall(r"<b>Figure (\d+)\.", html)]
+    assert found == list(range(1, len(found) + 1))
+    assert html.count("<table>") == len(set(re.findall(r'id="(table-\d+)"', html)))
+    assert html.count('tabindex="0"') == html.count("<table>") + len(found)
+    assert 'href="#content"' in html
+
+
 def test_failed_and_excluded_cases_are_listed_with_reasons(page):
     html = page.read_text()
     assert "1 failed case." in html and "truncated scan" in html
@@ -120,7 +178,7 @@ def test_failed_and_excluded_cases_are_listed_with_reasons(page):
 
 def test_sections_without_an_artefact_vanish(line, tmp_path):
     html = report(tmp_path, title="t", analysis=line["analysis"]).read_text()
-    titles = re.findall(r'<h2 id="[^"]*">\d ([^<]*)', html)
+    titles = re.findall(r'<h2 id="[^"]*">\d (.*?) <(?:span|a)', html)
     assert titles == ["Patch similarity", "Analysis", "Methods and provenance"]
     assert "Synthetic subjects" not in html
     parsed(html)

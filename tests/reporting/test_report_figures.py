@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 from braindino.reporting.artefacts import Artefacts, answers_of, is_synthetic
 from braindino.reporting.figures import display_range, slug
 from braindino.reporting.figures_results import colours, roc_curve, survival_at
-from braindino.reporting.figures_scans import _plane
+from braindino.reporting.figures_scans import LABELS, head_box, legend, plane
 from braindino.reporting.figures_training import running_median, training_figure
 from braindino.reporting.provenance import shareable
 from braindino.reporting.sections_data import chosen_cases
@@ -47,9 +47,27 @@ def test_reference_line_needs_a_known_number_of_prototypes():
 def test_planes_show_anterior_and_superior_up_and_left_left():
     array = np.zeros((2, 3, 4), int)
     array[0, 2, 3] = 7  # leftmost, most anterior, most superior
-    assert _plane(array, 2, 3)[0, 0] == 7 and _plane(array, 2, 3).shape == (3, 2)
-    assert _plane(array, 1, 2)[0, 0] == 7 and _plane(array, 1, 2).shape == (4, 2)
-    assert _plane(array, 0, 0)[0, 0] == 7 and _plane(array, 0, 0).shape == (4, 3)
+    assert plane(array, 2, 3)[0, 0] == 7 and plane(array, 2, 3).shape == (3, 2)
+    assert plane(array, 1, 2)[0, 0] == 7 and plane(array, 1, 2).shape == (4, 2)
+    assert plane(array, 0, 0)[0, 0] == 7 and plane(array, 0, 0).shape == (4, 3)
+
+
+def test_pictures_are_cut_to_the_head():
+    image = np.zeros((20, 10, 30))
+    image[8:10, 4, 12:20] = 1
+    assert head_box(image, 0, 1, margin=2) == (slice(6, 12), slice(2, 7), slice(10, 22))
+    assert head_box(np.zeros((4, 5)), 0, 1) == (slice(0, 4), slice(0, 5))
+
+
+def test_legend_names_the_colours_that_are_present():
+    assert legend(np.array([0, 1, 3]), {1: "core"}) == "Colours: blue core, red label 3."
+    assert legend(np.zeros(3), {}) == "" and legend(np.array([len(LABELS) + 1]), {}) == "Colours: blue label 7."
+
+
+def test_figures_of_synthetic_subjects_say_so_in_the_picture():
+    log = [{"step": n, "finite": True, "total": 1.0} for n in range(4)]
+    assert "synthetic subjects" in training_figure("r", log, {}, synthetic=True).svg
+    assert "synthetic" not in training_figure("r", log, {}, synthetic=False).svg
 
 
 def test_grey_window_leaves_out_the_background():
@@ -90,9 +108,9 @@ def test_real_cases_come_first_then_different_groups(line):
 
 
 def test_colours_names_and_paths():
-    found = colours(["b/x", "a/x", "a/prior"])
-    assert found["a/x"] != found["b/x"] and found["a/prior"] == "#808080"
-    assert found == colours(["a/prior", "a/x", "b/x"])
+    found = colours(["b, x", "a, x", "prior"])
+    assert found["a, x"] != found["b, x"] and found["prior"] == "#808080"
+    assert found == colours(["prior", "a, x", "b, x"])
     assert slug("Größe ../../x y") == "gr-e-x-y" and slug("../") == "unnamed"
     assert shareable({"a": ["/home/me/corpus", "rel/x", 3]}) == {"a": ["corpus", "rel/x", 3]}
     assert is_synthetic("synthetic") and is_synthetic("synthetic:x") and not is_synthetic("synthetics")

@@ -1,9 +1,12 @@
 """Honest sentences: better, worse, not shown, not corrected away in silence."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from braindino.reporting.verdicts import conclude, headline_metrics, verdict
+from braindino.reporting.artefacts import answers_of
+from braindino.reporting.verdicts import conclude, contests, headline_metrics, in_short, same_for_everybody, verdict
 
 NAN = float("nan")
 
@@ -31,19 +34,21 @@ def metrics(metric="mae"):
 
 
 def compared(*rows, metric="mae"):
-    columns = ["task", "metric", "a", "b", "difference", "low", "high", "p_holm"]
-    return pd.DataFrame([("age", metric, *row) for row in rows], columns=columns)
+    columns = ["task", "metric", "a", "b", "difference", "low", "high", "p_holm", "fraction", "subjects"]
+    return pd.DataFrame([("age", metric, *row, 1.0, 20) for row in rows], columns=columns)
 
 
 def said(*rows, metric="mae"):
-    return verdict("age", metric, metrics(metric), compared(*rows, metric=metric))
+    return verdict("age", metric, metrics(metric), contests(compared(*rows, metric=metric)), unit="years")
 
 
 def test_lower_error_is_better():
     text = said(("braindino/linear", "random_init/linear", -2.0, -3.0, -1.0, 0.01))
     assert "It is better than the same network with random weights by 2 (difference −2" in text
     assert "It was not compared with the trivial answer (prior)." in text
-    assert text.startswith("age: braindino with the linear head reaches MAE 6 [5,")
+    assert text.startswith(
+        "Age: braindino with the linear head reaches MAE 6 [5,\N{NO-BREAK SPACE}7] years on 20 test subjects."
+    )
 
 
 def test_the_other_order_turns_the_difference():
@@ -72,8 +77,45 @@ def test_a_difference_that_correction_takes_away_is_not_claimed(p):
 
 
 def test_random_weights_and_prior_get_no_verdict_of_their_own():
-    assert verdict("age", "mae", metrics()[1:], compared()) == "age: no pretrained model was scored."
-    assert verdict("age", "mae", metrics(), compared()).count("reaches") == 1
+    assert verdict("age", "mae", metrics()[1:], []) == "Age: no pretrained model was scored."
+    assert verdict("age", "mae", metrics(), []).count("reaches") == 1
+    assert contests(compared(("random_init/linear", "braindino/prior", -2.0, -3.0, -1.0, 0.01))) == []
+
+
+def test_in_short_counts_what_holds_and_says_plainly_when_nothing_does():
+    random, prior = "random_init/linear", "braindino/prior"
+    none = contests(
+        compared(("braindino/linear", random, -2.0, -3.0, -1.0, 0.2), ("braindino/linear", prior, 1, -1, 2, 1))
+    )
+    text = in_short(none)
+    assert "compared 2 times" in text and "0 comparisons show them better, 0 worse, and 2 show no difference" in text
+    assert "(1 of these would have shown one if taken alone)" in text
+    assert text.endswith("The pretrained encoder did not beat the baselines on any of these tasks.")
+    some = contests(
+        compared((prior, "braindino/linear", 2.0, 1.0, 3.0, 0.01), (random, "braindino/linear", -2, -3, -1, 0))
+    )
+    text = in_short(some)
+    assert "Better: Age against prior at 100%." in text and "Worse: Age against random_init at 100%." in text
+    assert "did not beat" not in text and in_short([]) == ""
+
+
+def answers(kind, head="linear", **columns):
+    base = {"task": "age", "kind": kind, "encoder": "e", "head": head, "fraction": 1.0, "seed": 0, "status": "ok"}
+    return answers_of(Path("p"), pd.DataFrame(base | {"perturbation": "none", "split": "test"} | columns))
+
+
+def test_a_head_that_answers_the_mean_is_named():
+    target = [20.0, 40.0, 60.0]
+    flat = same_for_everybody(answers("regression", target=target, output=[40.0, 40.1, 40.2]), "years")
+    assert "Age: e, linear at 100% gives all test subjects nearly the same value" in flat and "0.0816 years" in flat
+    assert same_for_everybody(answers("regression", target=target, output=[39.0, 40.0, 42.0])) == ""
+    assert same_for_everybody(answers("regression", "prior", target=target, output=[1.0, 1.0, 1.0])) == ""
+    probabilities = {"output_a": [0.5, 0.501, 0.5], "output_b": [0.5, 0.499, 0.5]}
+    assert "same probabilities" in same_for_everybody(
+        answers("classification", target=["a", "b", "a"], **probabilities)
+    )
+    wide = {"output_a": [0.5, 0.6, 0.5], "output_b": [0.5, 0.4, 0.5]}
+    assert same_for_everybody(answers("classification", target=["a", "b", "a"], **wide)) == ""
 
 
 def test_headline_is_the_predictions_metric_then_the_comparisons_then_the_first():

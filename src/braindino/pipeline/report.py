@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from braindino.pipeline.predict import read_predictions
 from braindino.pipeline.score import read_scores
 from braindino.record import fingerprint, read_record, read_table, write_bytes, write_record
 from braindino.reporting.artefacts import Artefacts, Similarity, answers_of
+from braindino.reporting.corpus_view import corpus_view
 from braindino.reporting.figures import Figure
 from braindino.reporting.page import Section, render
 from braindino.reporting.provenance import provenance_section
@@ -23,10 +25,12 @@ from braindino.reporting.sections_data import (
     corpus_section,
     scans_section,
     similarity_section,
+    tasks_section,
     training_section,
 )
-from braindino.reporting.sections_results import results_section, summary_section
-from braindino.types import Case
+from braindino.reporting.sections_results import results_section
+from braindino.reporting.sections_summary import summary_section
+from braindino.types import Case, Task
 
 
 def report(
@@ -39,6 +43,7 @@ def report(
     scores: Path | None = None,
     analysis: Path | None = None,
     cases: Mapping[str, Case] | None = None,
+    tasks: Sequence[Task] = (),
     notes: Sequence[str] = (),
 ) -> Path:
     """Write `index.html` and `figures/*.png` from verified artefacts; returns the page's path.
@@ -54,6 +59,7 @@ def report(
         scores: folder made by `score`.
         analysis: folder made by `analyze`, with or without patch-similarity maps in `similarity/`.
         cases: case name to case, for pictures of scans; a predictions table's cases are looked up here.
+        tasks: those of the predictions, for units, regions and the sizes of the splits.
         notes: sentences for the summary.
 
     Raises:
@@ -61,6 +67,7 @@ def report(
     """
     out, runs, cases = Path(out), runs or {}, cases or {}
     found = _read(corpus, runs, predictions, scores, analysis, cases)
+    found = replace(found, tasks={task.name: task for task in tasks})
     if not (found.records or cases):
         raise ValueError(
             "nothing to report on; give at least one artefact (corpus, runs, predictions, scores, analysis)"
@@ -73,7 +80,7 @@ def report(
     write_bytes(out / "index.html", render(title, sections, synthetic=synthetic).encode())
     parents = {role: fingerprint(record) for role, record in found.records.items()}
     files = sorted({f"figures/{figure.name}.png" for figure in figures} | {"index.html"})
-    config = {"title": title, "notes": list(notes), "cases": sorted(cases)}
+    config = {"title": title, "notes": list(notes), "cases": sorted(cases), "tasks": sorted(found.tasks)}
     write_record(out, "report", config, parents=parents, files=files, facts={"figures": len(figures)})
     return out / "index.html"
 
@@ -82,6 +89,7 @@ def _sections(found: Artefacts, notes: Sequence[str]) -> list[Section]:
     return [
         summary_section(found, notes),
         corpus_section(found),
+        tasks_section(found),
         scans_section(found),
         training_section(found),
         similarity_section(found),
@@ -104,7 +112,7 @@ def _read(
     given: dict[str, Any] = {}
     if corpus is not None:
         roles["corpus"] = Path(corpus)
-        given["corpus"] = open_corpus(corpus)
+        given["corpus"] = corpus_view(open_corpus(corpus))
         given["quarantine"] = read_table(Path(corpus) / "quarantine.tsv", text=QUARANTINE_COLUMNS)
     if scores is not None:
         roles["scores"] = Path(scores)

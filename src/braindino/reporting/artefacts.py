@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from braindino.corpus.shards import Corpus
-    from braindino.types import Case
+    from braindino.reporting.corpus_view import CorpusView
+    from braindino.types import Case, Task
 
 SYNTHETIC = "synthetic"
 """Cohorts with this name, alone or before a colon, hold synthetic subjects."""
@@ -70,7 +70,7 @@ class Similarity:
 class Artefacts:
     """Everything that the sections draw from."""
 
-    corpus: Corpus | None = None
+    corpus: CorpusView | None = None
     quarantine: pd.DataFrame | None = None
     logs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """Name of a run to the entries of its log."""
@@ -82,6 +82,12 @@ class Artefacts:
     cases: Mapping[str, Case] = field(default_factory=dict)
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Role ("corpus", "run stage 1", "predictions ...") to the record of the artefact."""
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    """Name to task: units, classes, regions and the sizes of the splits; what is not here is not told."""
+
+    def unit(self, task: str) -> str:
+        """The unit of a task's target; "" where the task is not at hand."""
+        return self.tasks[task].unit if task in self.tasks else ""
 
     def headline_answers(self) -> dict[str, list[Answers]]:
         """Task to its unperturbed test answers at the largest fraction, one per model (the lowest seed)."""
@@ -94,6 +100,8 @@ class Artefacts:
 
     def synthetic_task(self, task: str) -> bool:
         """True where any of the task's cases is known to come from a synthetic cohort."""
+        if task in self.tasks and any(is_synthetic_case(case) for case in self.tasks[task].cases):
+            return True
         names = {str(name) for one in self.answers if one.task == task for name in one.table["case"]}
         return any(is_synthetic_case(self.cases[name]) for name in names if name in self.cases)
 
@@ -105,7 +113,9 @@ class Artefacts:
     @property
     def synthetic_corpus(self) -> bool:
         """True where the corpus holds synthetic subjects."""
-        return self.corpus is not None and any(is_synthetic(str(name)) for name in self.corpus.index["cohort"].unique())
+        return self.corpus is not None and any(
+            is_synthetic(str(name)) for name in self.corpus.counts["cohort"].unique()
+        )
 
 
 def rows_of(table: pd.DataFrame) -> list[Any]:

@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, told apart with every common colour vision and readable on white and on black."""
+LONGEST = 44
+"""Characters of a line of text in a figure."""
 GREY = "#808080"
 INK, GRID = "#1b1d21", "#d5d9de"
 """Text and axes, grid lines: on the page they follow the reader's light or dark theme."""
 DARK, LIGHT = "#000000", "#e8e8e8"
 """Ground and text of images of scans."""
 SCREEN_DPI, FILE_DPI = 96, 160
+STAMP, STAMP_INCHES = "synthetic subjects", 0.27
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 2, 1.5, 2)), (0, (8, 3)), (0, (3, 1)))
+"""Line styles beside the colours, for readers and printers without colour."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +76,26 @@ def style(*, dark: bool = False) -> Iterator[None]:
         yield
 
 
-def canvas(width: float, height: float) -> Canvas:
-    """An empty figure of a size in inches, drawn by Agg: no window, no global state."""
+def canvas(width: float, height: float, *, synthetic: bool = False) -> Canvas:
+    """An empty figure of a size in inches, drawn by Agg: no window, no global state.
+
+    `synthetic` puts the words "synthetic subjects" under it, where they stay when the file is copied elsewhere.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as MplFigure
 
+    strip = STAMP_INCHES / height if synthetic else 0.0
     drawn = MplFigure(figsize=(width, height), layout="constrained")
+    drawn.set_layout_engine("constrained", rect=(0, strip, 1, 1 - strip))
+    if synthetic:
+        drawn.text(1 - 0.06 / width, 0.05 / height, STAMP, ha="right", va="bottom", fontsize=8, style="italic")
     FigureCanvasAgg(drawn)
     return drawn
 
 
 def curves(drawn: Canvas, name: str, headline: str, caption: str, alt: str) -> Figure:
     """A figure of lines and points: SVG on the page, with text as text and colours that follow the theme."""
+    _shorten_texts(drawn)
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     drawn.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -92,7 +105,22 @@ def curves(drawn: Canvas, name: str, headline: str, caption: str, alt: str) -> F
 
 def scans(drawn: Canvas, name: str, headline: str, caption: str, alt: str) -> Figure:
     """A figure of pictures: PNG on the page and in the file."""
+    _shorten_texts(drawn)
     return Figure(name, headline, caption, alt, _png(drawn, FILE_DPI), "", *_size(drawn))
+
+
+def shortened(text: str, most: int = 14) -> str:
+    """The beginning of a text that would not fit."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _shorten_texts(drawn: Canvas) -> None:
+    """Cut every line of every text at `LONGEST`, so that one long name leaves room for the data."""
+    from matplotlib.text import Text
+
+    for found in drawn.findobj(Text):
+        assert isinstance(found, Text)
+        found.set_text("\n".join(shortened(line, LONGEST) for line in found.get_text().split("\n")))
 
 
 def slug(text: str) -> str:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Text:
-    """One paragraph, or a block kept as typed (`code`)."""
+    """One paragraph, a block kept as typed (`code`), or the heading of a part of a section."""
 
     words: str
-    look: Literal["plain", "note", "code"] = "plain"
+    look: Literal["plain", "note", "code", "heading"] = "plain"
     kind: str = "text"
 
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from braindino.record import fingerprint
+from braindino.record import digest, fingerprint
 from braindino.reporting.artefacts import Artefacts
 from braindino.reporting.figures import Figure
-from braindino.reporting.page import Section, Table, Text, counted, without_folders
+from braindino.reporting.names import task_label
+from braindino.reporting.page import Section, Table, Text, cell, counted, without_folders
+from braindino.types import SPLITS
 
 SHORT = 12
 """Digits of a fingerprint that are shown."""
@@ -28,21 +30,26 @@ def provenance_section(found: Artefacts) -> Section:
     if found.records:
         blocks += [_artefact_table(found.records), _version_table(found.records)]
         blocks.append(Text("Configuration of every artefact, seeds included (folders by their names only):"))
-        configs = {role: shareable(record["config"]) for role, record in found.records.items()}
-        unique = list(dict.fromkeys(json.dumps(c, indent=1, ensure_ascii=False) for c in configs.values() if c))
-        rows = [
-            (
-                ", ".join(
-                    role for role, own in configs.items() if json.dumps(own, indent=1, ensure_ascii=False) == text
-                ),
-                text,
-            )
-            for text in unique
-        ]
-        blocks += [
-            Table(f"Configuration: {roles}", ("configuration",), ((text,),), folded=True) for roles, text in rows
-        ]
+        blocks += _configurations(found.records)
     return Section("Methods and provenance", tuple(blocks))
+
+
+def _configurations(records: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+    """Every configuration: one table for several artefacts of a verb with flat ones, else each as JSON."""
+    by_verb: dict[str, dict[str, Any]] = {}
+    for role, record in records.items():
+        if record["config"]:
+            by_verb.setdefault(str(record["verb"]), {})[role] = shareable(record["config"])
+    for verb, configs in by_verb.items():
+        names = list(dict.fromkeys(name for config in configs.values() for name in config))
+        flat = not any(isinstance(value, (dict, list)) for config in configs.values() for value in config.values())
+        if flat and len(configs) > 1:
+            rows = tuple((role, *(cell(own.get(name, "")) for name in names)) for role, own in configs.items())
+            yield Table(f"Configuration: made by {verb}", ("artefact", *names), rows, folded=True)
+            continue
+        for role, config in configs.items():
+            text = json.dumps(config, indent=1, ensure_ascii=False)
+            yield Table(f"Configuration: {role}", ("configuration",), ((text,),), folded=True)
 
 
 SYNTHETIC_STATEMENT = (
@@ -75,6 +82,12 @@ def _methods(found: Artefacts) -> Iterator[str]:
         )
     for name in found.logs:
         yield _pretraining_sentence(name, found.records[f"run {name}"]["config"])
+    for task in found.tasks.values():
+        train, validation, test = (len({case.subject for case in task.cases_of(split)}) for split in SPLITS)
+        yield (
+            f"{task_label(task.name)} ({task.kind}, {', '.join(task.contrasts)}) had {train} training, {validation} "
+            f"validation and {test} test subjects."
+        )
     if heads := sorted({one.head for one in found.answers}):
         yield (
             f"The encoder stayed frozen. Light heads ({', '.join(heads)}) were learned on training subjects and their "
@@ -89,6 +102,18 @@ def _methods(found: Artefacts) -> Iterator[str]:
         )
     if found.synthetic_results:
         yield "Subjects were synthetic."
+    if found.records:
+        yield f"Software: {_software(found.records)}."
+
+
+def _software(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """The package's version and commit, of each where artefacts were made with more than one."""
+    found = [record.get("versions", {}) for record in records.values()]
+    versions = dict.fromkeys(str(own["braindino"]) for own in found if "braindino" in own)
+    commits = dict.fromkeys(str(own["commit"])[:SHORT] for own in found if "commit" in own)
+    return f"BrainDINO {', '.join(versions) or 'of unknown version'}" + (
+        f" (commit {', '.join(commits)})" if commits else ""
+    )
 
 
 def _pretraining_sentence(name: str, config: Mapping[str, Any]) -> str:
@@ -118,9 +143,15 @@ def _failed(found: Artefacts) -> Table | None:
 
 
 def _artefact_table(records: Mapping[str, Mapping[str, Any]]) -> Table:
-    rows = tuple((role, str(record["verb"]), fingerprint(record)[:SHORT]) for role, record in records.items())
-    caption = "Artefacts and the first digits of their fingerprints (verb, config, parents, hashes of all files)."
-    return Table(caption, ("artefact", "made by", "fingerprint"), rows, folded=len(rows) > 12)
+    rows = tuple(
+        (role, str(record["verb"]), digest(record["config"])[:SHORT], fingerprint(record)[:SHORT])
+        for role, record in records.items()
+    )
+    caption = (
+        "Artefacts with the first digits of the SHA-256 of their configuration, and of their fingerprint (verb, "
+        "configuration, parents, hashes of all files)."
+    )
+    return Table(caption, ("artefact", "made by", "configuration", "fingerprint"), rows, folded=len(rows) > 12)
 
 
 def _version_table(records: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -1,27 +1,30 @@
-"""Sections on what came out: the summary with its verdicts, and the results of each task."""
+"""The results of each task: fractions, differences, every metric, and a figure of the answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from braindino.reporting.artefacts import Answers, Artefacts, rows_of
 from braindino.reporting.figures import Figure
-from braindino.reporting.figures_results import (
-    Threshold,
-    forest_figure,
+from braindino.reporting.figures_results import Threshold, roc_figure, scatter_figure, survival_figure
+from braindino.reporting.figures_scores import difference_figure, fraction_figure
+from braindino.reporting.figures_segmentation import Segmentation, segmentation_figure
+from braindino.reporting.names import (
+    BASELINES,
+    PRIOR,
+    RANDOM,
+    REGIONS,
+    label_names,
     metric_label,
-    roc_figure,
-    scatter_figure,
-    survival_figure,
+    model_label,
+    task_label,
 )
-from braindino.reporting.figures_scans import Segmentation, segmentation_figure
-from braindino.reporting.page import Section, Table, Text, counted, table_of, with_interval
-from braindino.reporting.verdicts import PRIOR, headline_metrics, verdict
-from braindino.stats.intervals import interval
-from braindino.stats.metrics import METRICS
+from braindino.reporting.page import Section, Table, Text, p_value, table_of, with_interval
+from braindino.reporting.sections_summary import headlines, plain
+from braindino.reporting.verdicts import Contest, contests
+from braindino.tasks import training_cases
 from braindino.volume.io import read_case, read_labels
 
 if TYPE_CHECKING:
@@ -30,131 +33,142 @@ if TYPE_CHECKING:
 Blocks = list[Text | Table | Figure]
 
 
-def summary_section(found: Artefacts, notes: Sequence[str]) -> Section:
-    """What was run, the headline numbers, one honest paragraph per task."""
-    blocks: Blocks = [Text(sentence) for sentence in _what_was_run(found)]
-    blocks += [Text(note, "note") for note in notes]
-    if found.metrics is not None and found.comparisons is not None:
-        metrics, compared = _plain(found.metrics), _plain(found.comparisons)
-        named = headlines(found)
-        full = _largest_fraction(metrics)
-        rows = full[[named[task] == metric for task, metric in zip(full["task"], full["metric"], strict=True)]]
-        if len(rows):
-            blocks.append(_headline_table(found, rows))
-        for task in dict.fromkeys(rows["task"]):
-            blocks.append(Text(verdict(task, named[task], full, _largest_fraction(compared))))
-    return Section("Summary", tuple(blocks), found.synthetic_results)
-
-
-def headlines(found: Artefacts) -> dict[str, str]:
-    """Task to headline metric."""
-    assert found.metrics is not None and found.comparisons is not None
-    return headline_metrics(found.metrics, found.comparisons, [one.table for one in found.answers])
-
-
-def _what_was_run(found: Artefacts) -> Iterator[str]:
-    if found.corpus is not None:
-        index = found.corpus.index
-        people = (index["cohort"] + "/" + index["subject"]).nunique()
-        cohorts = ", ".join(sorted(index["cohort"].unique()))
-        yield f"The corpus holds {len(index)} axial slices of {counted(people, 'subject')} (cohorts: {cohorts})."
-    if found.logs:
-        runs = ", ".join(f"{name} ({len(log)} steps)" for name, log in found.logs.items())
-        yield f"Pretraining: {runs}."
-    if found.metrics is not None:
-        tasks = list(dict.fromkeys(found.metrics["task"]))
-        yield (
-            f"Tasks: {', '.join(tasks)}. All numbers are from subjects in no training or validation split of the task; "
-            "in brackets are 95 % intervals, by bootstrap over subjects."
-        )
-
-
-def _headline_table(found: Artefacts, rows: pd.DataFrame) -> Table:
-    cells = tuple(
-        (
-            f"{row.task} (synthetic)" if found.synthetic_task(row.task) else str(row.task),
-            metric_label(row.metric, arrow=True),
-            f"{row.encoder}/{row.head}",
-            with_interval(row.value, row.low, row.high),
-            str(row.subjects),
-            str(row.failed),
-        )
-        for row in rows_of(rows)
-    )
-    columns = ("task", "metric", "encoder/head", "value [95 % interval]", "subjects", "failed cases")
-    return Table(
-        "Headline metric of every model, trained on the largest fraction (↑ higher is better, ↓ lower is better).",
-        columns,
-        cells,
-    )
-
-
 def results_section(found: Artefacts) -> Section:
     """Tables and figures of every task."""
     blocks: Blocks = []
+    metrics, answered = None, found.headline_answers()
     if found.metrics is not None and found.comparisons is not None:
-        metrics = _plain(found.metrics)
-        if len(metrics):
-            named = headlines(found)
-            blocks.append(_forest(metrics, named))
-        blocks += [_task_table(metrics, task) for task in dict.fromkeys(metrics["task"])]
+        metrics = plain(found.metrics)
+        blocks += _overview(found, metrics, contests(plain(found.comparisons)))
+    tasks = dict.fromkeys([*(metrics["task"] if metrics is not None else ()), *answered])
+    for task in tasks:
+        blocks.append(Text(task_label(task), "heading"))
+        if metrics is not None and (metrics["task"] == task).any():
+            blocks.append(_task_table(found, metrics[metrics["task"] == task], task))
+        if task in answered:
+            blocks += list(FIGURES[answered[task][0].kind](found, task, answered[task]))
+    if found.metrics is not None and found.comparisons is not None:
         blocks += list(_folded_tables(found.metrics, found.comparisons))
-    for task, answers in found.headline_answers().items():
-        blocks += list(FIGURES[answers[0].kind](found, task, answers))
     return Section("Results", tuple(blocks), found.synthetic_results)
 
 
-def _forest(metrics: pd.DataFrame, named: dict[str, str]) -> Figure:
-    rows = metrics.assign(model=metrics["encoder"] + "/" + metrics["head"])
-    rows = rows[[named[task] == metric for task, metric in zip(rows["task"], rows["metric"], strict=True)]]
-    return forest_figure(rows, {task: named[task] for task in dict.fromkeys(rows["task"])})
+def _overview(found: Artefacts, metrics: pd.DataFrame, duels: list[Contest]) -> Iterator[Figure | Table]:
+    if len(metrics):
+        named = headlines(found)
+        rows = metrics[[named[task] == metric for task, metric in zip(metrics["task"], metrics["metric"], strict=True)]]
+        tasks = {task: named[task] for task in dict.fromkeys(rows["task"])}
+        units = {task: found.unit(task) for task in tasks}
+        yield fraction_figure(rows, tasks, units, _training_sizes(found), found.synthetic_results)
+        if duels:
+            yield difference_figure(duels, units, found.synthetic_results)
+            yield _contest_table(duels, units)
 
 
-def _task_table(metrics: pd.DataFrame, task: str) -> Table:
-    """One row per model and fraction, one column per metric."""
-    own = metrics[metrics["task"] == task]
-    names = list(dict.fromkeys(own["metric"]))
-    rows = []
-    for (fraction, encoder, head), part in own.groupby(["fraction", "encoder", "head"], sort=False):
-        values = {row.metric: with_interval(row.value, row.low, row.high) for row in rows_of(part)}
+def _training_sizes(found: Artefacts) -> dict[tuple[str, float], int]:
+    """Task and fraction to the number of training subjects, for the tasks at hand."""
+    pairs = {(one.task, one.fraction): one.seed for one in found.answers if one.task in found.tasks}
+    return {
+        (task, fraction): len({case.subject for case in training_cases(found.tasks[task], fraction, seed)})
+        for (task, fraction), seed in pairs.items()
+    }
+
+
+def _contest_table(duels: list[Contest], units: dict[str, str]) -> Table:
+    rows = tuple(
+        (
+            task_label(one.task),
+            metric_label(one.metric, unit=units.get(one.task, ""), arrow=True),
+            f"{one.fraction:.0%}",
+            f"{model_label(one.encoder, one.head)} minus {'random init' if one.baseline == RANDOM else PRIOR}",
+            with_interval(one.difference, one.low, one.high),
+            p_value(one.p).removeprefix("p ").removeprefix("= "),
+            one.conclusion if one.conclusion != "no difference shown" else "not shown to differ",
+        )
+        for one in duels
+    )
+    columns = ("task", "metric", "label fraction", "pair", "difference [95 %]", "Holm-adjusted p", "pretrained is")
+    return Table(
+        "Pretrained models against the baselines at every label fraction, on the same test subjects. "
+        f"Baselines: {' and '.join(BASELINES.values())}.",
+        columns,
+        rows,
+    )
+
+
+def _task_table(found: Artefacts, own: pd.DataFrame, task: str) -> Table:
+    """One row per model and fraction (segmentation: and region), one column per metric."""
+    rows = own.assign(region="", name=own["metric"])
+    if regions := [name.removesuffix("_dice") for name in own["metric"].unique() if str(name).endswith("_dice")]:
+        split = own["metric"].str.extract(r"^(?:(.*)_)?(dice|hd95_mm)$")
+        rows = own.assign(region=split[0].fillna("").to_numpy(), name=split[1].to_numpy())
+    names = list(dict.fromkeys(rows["name"]))
+    rows = rows.sort_values("fraction", ascending=False, kind="stable")
+    cells = []
+    keys = ["fraction", "encoder", "head", "region"]
+    for _, part in rows.groupby(keys, sort=False):
+        values = {row.name: with_interval(row.value, row.low, row.high) for row in rows_of(part)}
         first = part.iloc[0]
+        region = [_region(str(first["region"]))] if regions else []
+        model = (f"{first['fraction']:.0%}", model_label(str(first["encoder"]), str(first["head"])), *region)
         counts = (str(int(first["subjects"])), str(int(first["failed"])))
-        rows.append((f"{fraction:.0%}", f"{encoder}/{head}", *counts, *(values.get(name, "") for name in names)))
-    columns = ("training subjects", "encoder/head", "test subjects", "failed", *(n.replace("_", " ") for n in names))
-    return Table(f"{task}: every metric with its 95 % interval.", columns, tuple(rows))
+        cells.append((*model, *(values.get(name, "") for name in names), *counts))
+    heads = [metric_label(name, unit=found.unit(task), arrow=True) for name in names]
+    columns = (
+        *("label fraction", "encoder, head", *(["region"] if regions else [])),
+        *(*heads, "test subjects", "failed"),
+    )
+    return Table(
+        f"{task_label(task)}: every metric with its 95 % interval. An interval without width belongs to a model that "
+        "answers the same in every draw of subjects.",
+        columns,
+        tuple(cells),
+    )
+
+
+def _region(region: str) -> str:
+    if not region:
+        return "mean of regions"
+    return f"{region}, {REGIONS[region]}" if region in REGIONS else region
 
 
 def _folded_tables(metrics: pd.DataFrame, compared: pd.DataFrame) -> Iterator[Table]:
     if len(compared):
         columns = [name for name in compared.columns if name not in ("perturbation", "severity", "split")]
-        yield table_of(_plain(compared)[columns], "Paired comparisons (a minus b), Holm-adjusted", folded=True)
+        yield table_of(plain(compared)[columns], "All paired comparisons (a minus b), Holm-adjusted", folded=True)
     perturbed = metrics[(metrics["perturbation"] != "none") & (metrics["split"] == "test")]
     if len(perturbed):
         columns = ["task", "encoder", "head", "fraction", "perturbation", "severity", "metric", "value", "low", "high"]
         yield table_of(perturbed[columns], "Metrics on perturbed test scans", folded=True)
 
 
+def _named(answers: list[Answers]) -> dict[str, Answers]:
+    """Label of a model to its answers, the trivial one last."""
+    ordered = sorted(answers, key=lambda one: one.head == PRIOR)
+    heads = {one.head for one in answers}
+    return {model_label(one.encoder, one.head, heads): one for one in ordered if len(one.good)}
+
+
 def _regression(found: Artefacts, task: str, answers: list[Answers]) -> Iterator[Figure]:
-    models = {one.model: one.good for one in answers if len(one.good)}
-    if models:
-        yield scatter_figure(task, models)
+    if models := {name: one.good for name, one in _named(answers).items()}:
+        yield scatter_figure(task, models, found.unit(task), found.synthetic_task(task))
 
 
 def _classification(found: Artefacts, task: str, answers: list[Answers]) -> Iterator[Figure]:
-    models = {one.model: one.good for one in answers if len(one.good)}
-    if models:
+    if models := {name: one.good for name, one in _named(answers).items()}:
         columns = next(iter(models.values())).columns
-        yield roc_figure(task, models, tuple(c.removeprefix("output_") for c in columns if c.startswith("output_")))
+        classes = tuple(c.removeprefix("output_") for c in columns if c.startswith("output_"))
+        yield roc_figure(task, models, classes, found.synthetic_task(task))
 
 
 def _survival(found: Artefacts, task: str, answers: list[Answers]) -> Iterator[Figure | Text]:
-    for one in answers:
+    for model, one in _named(answers).items():
         if one.head == PRIOR:
             continue
         try:
-            yield survival_figure(task, one.model, one.good, threshold(found, one))
+            cut = threshold(found, one)
+            yield survival_figure(task, model, one.good, cut, found.unit(task), found.synthetic_task(task))
         except ValueError as error:
-            yield Text(f"{task}, {one.model}: no Kaplan-Meier curves, {error}", "note")
+            yield Text(f"{task_label(task)}, {model}: no Kaplan-Meier curves, {error}", "note")
 
 
 def threshold(found: Artefacts, one: Answers) -> Threshold:
@@ -170,55 +184,53 @@ def threshold(found: Artefacts, one: Answers) -> Threshold:
     return Threshold(float(one.good["output"].median()), "the median of these test subjects", False)
 
 
-def _segmentation(found: Artefacts, task: str, answers: list[Answers]) -> Iterator[Figure | Table | Text]:
-    yield _region_table(task, answers)
-    for one in answers:
-        try:
-            if pictured := _extremes(found, one):
-                yield segmentation_figure(task, one.model, pictured)
-        except ValueError as error:
-            yield Text(f"{task}, {one.model}: segmentations cannot be shown, {error}", "note")
+def _segmentation(found: Artefacts, task: str, answers: list[Answers]) -> Iterator[Figure | Text]:
+    models = _named(answers)
+    ranked = next((name for name, one in models.items() if one.encoder != RANDOM), next(iter(models), ""))
+    try:
+        cases, of = _extremes(found, models, ranked)
+        if cases:
+            names = label_names(found.tasks[task].regions) if task in found.tasks else {}
+            yield segmentation_figure(task, cases, ranked, of, names, found.synthetic_task(task))
+    except ValueError as error:
+        yield Text(f"{task_label(task)}: segmentations cannot be shown, {error}", "note")
 
 
-def _region_table(task: str, answers: list[Answers]) -> Table:
-    """Dice and HD95 of every region, mean over cases with the interval over subjects."""
-    rows = []
-    for one in answers:
-        good = one.good.dropna(axis=1, how="all")
-        regions = [c for c in good.columns if c.startswith("output_") and c.endswith("_dice")]
-        for column in regions if len(good) else []:
-            region = column.removeprefix("output_").removesuffix("_dice")
-            cells = [_mean_of(good, f"output_{region}_{name}", name) for name in ("dice", "hd95_mm")]
-            rows.append((one.model, region, *cells, str(good["subject"].nunique())))
-    columns = ("encoder/head", "region", "Dice", "HD95 (mm)", "subjects")
-    return Table(f"{task}: overlap and surface distance of each region, mean over test cases.", columns, tuple(rows))
+def _extremes(found: Artefacts, models: dict[str, Answers], ranked: str) -> tuple[list[Segmentation], int]:
+    """Best, median and worst test case by the mean Dice of one model, and of how many.
 
-
-def _mean_of(good: pd.DataFrame, column: str, metric: str) -> str:
-    if column not in good:
-        return ""
-    found = interval(METRICS[metric], np.zeros(len(good)), good[[column]].to_numpy(float), good["subject"].tolist())
-    return with_interval(found.value, found.low, found.high)
-
-
-def _extremes(found: Artefacts, one: Answers) -> list[Segmentation]:
-    """Best, median and worst test case by mean Dice, of those whose scans and label maps are at hand."""
-    good = one.good
-    columns = [c for c in good.columns if c.startswith("output_") and c.endswith("_dice")]
-    means = good.set_index("case")[columns].mean(axis=1).dropna().sort_values(ascending=False, kind="stable")
-    maps = {case: one.folder / "label_maps" / f"{case}_dseg.nii.gz" for case in means.index if case in found.cases}
-    names = [case for case, path in maps.items() if path.is_file()]
+    Taken are cases that every model answered and whose scans and label maps are at hand.
+    """
+    dice = {name: _mean_dice(one) for name, one in models.items()}
+    if not dice:
+        return [], 0
+    order = dice[ranked].sort_values(ascending=False, kind="stable").index
+    names = [str(case) for case in order if case in found.cases and all(_shown(models, dice, m, case) for m in models)]
     if not names:
-        return []
+        return [], 0
     ranks = {0: "best", len(names) // 2: "median", len(names) - 1: "worst"} if len(names) > 1 else {0: "only"}
     pictured = []
     for place, rank in sorted(ranks.items()):
         case = found.cases[names[place]]
         volume = read_case(case.scans)
         if volume.label_map is not None:
-            predicted = read_labels(maps[case.name], volume)
-            pictured.append(Segmentation(case.name, rank, float(means[case.name]), volume, predicted))
-    return pictured
+            maps = {name: read_labels(_label_map(one, case.name), volume) for name, one in models.items()}
+            means = {name: float(dice[name][case.name]) for name in models}
+            pictured.append(Segmentation(case.name, rank, volume, maps, means))
+    return pictured, len(names)
+
+
+def _mean_dice(one: Answers) -> pd.Series[float]:
+    columns = [c for c in one.good.columns if c.startswith("output_") and c.endswith("_dice")]
+    return one.good.set_index("case")[columns].mean(axis=1).dropna()
+
+
+def _shown(models: dict[str, Answers], dice: dict[str, pd.Series[float]], model: str, case: str) -> bool:
+    return case in dice[model].index and _label_map(models[model], case).is_file()
+
+
+def _label_map(one: Answers, case: str) -> Path:
+    return one.folder / "label_maps" / f"{case}_dseg.nii.gz"
 
 
 FIGURES = {
@@ -227,17 +239,3 @@ FIGURES = {
     "survival": _survival,
     "segmentation": _segmentation,
 }
-
-
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the test split without perturbation, the trivial answer last within each task."""
-    rows = table[(table["perturbation"] == "none") & (table["split"] == "test")]
-    if "head" not in rows:
-        return rows
-    place = {task: n for n, task in enumerate(dict.fromkeys(rows["task"]))}
-    return rows.iloc[np.lexsort([rows["head"] == PRIOR, rows["task"].map(place)])]
-
-
-def _largest_fraction(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows at the largest fraction of their task."""
-    return table[table["fraction"] == table.groupby("task")["fraction"].transform("max")]

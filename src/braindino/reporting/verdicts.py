@@ -4,24 +4,64 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from braindino.reporting.artefacts import rows_of
-from braindino.reporting.figures_results import metric_label
-from braindino.reporting.page import number, p_value, with_interval
+from braindino.reporting.artefacts import Answers, rows_of
+from braindino.reporting.names import BASELINES, IN_UNIT, PRIOR, RANDOM, metric_label, model_label, task_label
+from braindino.reporting.page import counted, number, p_value, with_interval
 from braindino.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RANDOM, PRIOR = "random_init", "prior"
-"""Encoder and head that anything learned must beat."""
-BASELINES = {RANDOM: "the same network with random weights", PRIOR: "the trivial answer (prior)"}
-
 SIGNIFICANT = 0.05
 """A difference is called better or worse where its interval excludes 0 and its adjusted p is below this."""
+SAME = 0.02
+"""Predictions that vary by less than this share of what they predict are called the same for everybody."""
 
 Conclusion = Literal["better", "worse", "no difference shown"]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A pretrained model against a baseline on the same test subjects: model minus baseline."""
+
+    task: str
+    metric: str
+    encoder: str
+    head: str
+    baseline: str
+    """`RANDOM` or `PRIOR`."""
+    fraction: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    """Adjusted by Holm over all comparisons."""
+    subjects: int
+
+    @property
+    def alone(self) -> Conclusion:
+        """What its interval says, before correction for the other comparisons."""
+        return conclude(self.low, self.high, METRICS[self.metric].higher_is_better)
+
+    @property
+    def conclusion(self) -> Conclusion:
+        """What may be claimed: better or worse only where the adjusted p is small too."""
+        return self.alone if self.p < SIGNIFICANT else "no difference shown"
+
+    @property
+    def sentence(self) -> str:
+        """The claim with its numbers."""
+        other = BASELINES[self.baseline]
+        numbers = f"difference {with_interval(self.difference, self.low, self.high)}, Holm-adjusted {p_value(self.p)}"
+        if self.alone == "no difference shown":
+            return f"No difference from {other} is shown ({numbers})."
+        by = f"{self.alone} than {other} by {number(abs(self.difference))}"
+        if self.conclusion == "no difference shown":
+            return f"Taken alone it is {by}, but that does not hold after correction for all comparisons ({numbers})."
+        return f"It is {by} ({numbers})."
 
 
 def conclude(low: float, high: float, higher_is_better: bool) -> Conclusion:
@@ -44,65 +84,104 @@ def headline_metrics(
     return {task: named[task] for task in dict.fromkeys(metrics["task"])}
 
 
-def verdict(task: str, metric: str, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+def contests(comparisons: pd.DataFrame) -> list[Contest]:
+    """Every comparison of a pretrained model with a baseline, whichever of the two stands first in its row.
+
+    Args:
+        comparisons: rows of `comparisons.tsv`, unperturbed and of the test subjects.
+    """
+    found = []
+    for row in rows_of(comparisons):
+        for own, other, sign in ((str(row.a), str(row.b), 1), (str(row.b), str(row.a), -1)):
+            (encoder, _, head), baseline = own.partition("/"), _baseline(own, other)
+            if baseline:
+                low, high = sorted((sign * row.low, sign * row.high))
+                numbers = (row.fraction, sign * row.difference, low, high, row.p_holm, int(row.subjects))
+                found.append(Contest(str(row.task), str(row.metric), encoder, head, baseline, *numbers))
+    return found
+
+
+def _baseline(own: str, other: str) -> str:
+    """Which baseline `other` is for the pretrained model `own` (both "encoder/head"); "" for none."""
+    (encoder, _, head), (rival, _, its_head) = own.partition("/"), other.partition("/")
+    if encoder == RANDOM or head == PRIOR:
+        return ""
+    if its_head == PRIOR:
+        return PRIOR
+    return RANDOM if rival == RANDOM and its_head == head else ""
+
+
+def in_short(found: Sequence[Contest]) -> str:
+    """How many comparisons with a baseline came out how; "" without any."""
+    if not found:
+        return ""
+    sides = {side: [one for one in found if one.conclusion == side] for side in ("better", "worse")}
+    alone = sum(one.alone != one.conclusion for one in found)
+    tasks, fractions = (len({getattr(one, name) for one in found}) for name in ("task", "fraction"))
+    sentences = [
+        f"In short: pretrained models were compared {counted(len(found), 'time')} with a baseline (random init, "
+        f"prior), on {counted(tasks, 'task')} at {counted(fractions, 'label fraction')}. After Holm's correction "
+        f"{len(sides['better'])} comparisons show them better, {len(sides['worse'])} worse, and "
+        f"{len(found) - len(sides['better']) - len(sides['worse'])} show no difference"
+        + (f" ({alone} of these would have shown one if taken alone)." if alone else ".")
+    ]
+    for side, which in sides.items():
+        if which:
+            named = ", ".join(f"{task_label(o.task)} against {o.baseline} at {o.fraction:.0%}" for o in which)
+            sentences.append(f"{side.capitalize()}: {named}.")
+    if not sides["better"]:
+        sentences.append("The pretrained encoder did not beat the baselines on any of these tasks.")
+    return " ".join(sentences)
+
+
+def verdict(task: str, metric: str, metrics: pd.DataFrame, found: Sequence[Contest], *, unit: str = "") -> str:
     """One paragraph per task: how each pretrained model stands against random weights and the trivial answer.
 
     Args:
         task: which task.
         metric: its headline metric.
         metrics: rows of `metrics.tsv`, unperturbed test rows at one fraction.
-        comparisons: rows of `comparisons.tsv`, likewise.
+        found: the contests at that fraction.
+        unit: of the target.
     """
     own = metrics[(metrics["task"] == task) & (metrics["metric"] == metric)]
-    compared = comparisons[(comparisons["task"] == task) & (comparisons["metric"] == metric)]
     pretrained = own[(own["encoder"] != RANDOM) & (own["head"] != PRIOR)]
-    sentences = [_sentence(row, metric, compared) for row in rows_of(pretrained)]
-    return f"{task}: " + (" ".join(sentences) if sentences else "no pretrained model was scored.")
+    same = [one for one in found if (one.task, one.metric) == (task, metric)]
+    sentences = [_sentence(row, metric, same, unit) for row in rows_of(pretrained)]
+    return f"{task_label(task)}: " + (" ".join(sentences) if sentences else "no pretrained model was scored.")
 
 
-def _sentence(row: Any, metric: str, compared: pd.DataFrame) -> str:
-    label = metric_label(metric).partition(",")[0]
-    start = (
-        f"{row.encoder} with the {row.head} head reaches {label} {with_interval(row.value, row.low, row.high)} "
-        f"on {row.subjects} test subjects."
-    )
-    name = f"{row.encoder}/{row.head}"
-    found = [(_baseline(other, row), pair) for other, pair in _opponents(name, compared)]
-    clauses = [_clause(pair, BASELINES[kind], METRICS[metric].higher_is_better) for kind, pair in found if kind]
-    missing = [words for kind, words in BASELINES.items() if kind not in dict(found)]
+def _sentence(row: Any, metric: str, found: Sequence[Contest], unit: str) -> str:
+    own = [one for one in found if (one.encoder, one.head) == (row.encoder, row.head)]
+    sentences = [
+        f"{row.encoder} with the {row.head} head reaches {metric_label(metric).partition(',')[0]} "
+        f"{with_interval(row.value, row.low, row.high)}{f' {unit}' if unit and metric in IN_UNIT else ''} "
+        f"on {counted(row.subjects, 'test subject')}.",
+        *(one.sentence for one in own),
+    ]
+    missing = [words for kind, words in BASELINES.items() if kind not in {one.baseline for one in own}]
     if missing:
-        clauses.append(f"It was not compared with {' or '.join(missing)}.")
-    return " ".join([start, *clauses])
+        sentences.append(f"It was not compared with {' or '.join(missing)}.")
+    return " ".join(sentences)
 
 
-def _opponents(name: str, compared: pd.DataFrame) -> list[tuple[str, tuple[float, float, float, float]]]:
-    """Opponent and (difference, low, high, p) of `name` minus opponent, whichever of the two stands first."""
-    pairs = []
-    for row in rows_of(compared):
-        if row.a == name:
-            pairs.append((str(row.b), (row.difference, row.low, row.high, row.p_holm)))
-        elif row.b == name:
-            pairs.append((str(row.a), (-row.difference, -row.high, -row.low, row.p_holm)))
-    return pairs
+def same_for_everybody(one: Answers, unit: str = "") -> str:
+    """A sentence where a learned model answers nearly the same for all test subjects; else "".
 
-
-def _baseline(other: str, row: Any) -> str:
-    """Which baseline a model name such as `random_init/linear` is for this row; "" for none."""
-    encoder, _, head = other.partition("/")
-    if head == PRIOR:
-        return PRIOR
-    return RANDOM if encoder == RANDOM and head == row.head else ""
-
-
-def _clause(pair: tuple[float, float, float, float], baseline: str, higher_is_better: bool) -> str:
-    value, low, high, p = pair
-    numbers = f"difference {with_interval(value, low, high)}, Holm-adjusted {p_value(p)}"
-    conclusion = conclude(low, high, higher_is_better)
-    if conclusion == "no difference shown":
-        return f"No difference from {baseline} is shown ({numbers})."
-    if not p < SIGNIFICANT:
-        return (
-            f"Taken alone it is {conclusion} than {baseline} by {number(abs(value))}, but that does not hold after "
-            f"correction for all comparisons ({numbers})."
-        )
-    return f"It is {conclusion} than {baseline} by {number(abs(value))} ({numbers})."
+    Regression: the standard deviation of the predictions is less than `SAME` of the targets'; classification: no
+    class's probability has a standard deviation above `SAME`.
+    """
+    outputs = [name for name in one.good.columns if str(name).startswith("output")]
+    if one.head == PRIOR or len(one.good) < 2 or one.kind not in ("regression", "classification"):
+        return ""
+    spread = float(one.good[outputs].std(ddof=0).max())
+    limit = SAME * (float(one.good["target"].std(ddof=0)) if one.kind == "regression" else 1.0)
+    if spread > limit:
+        return ""
+    what = "value" if one.kind == "regression" else "probabilities"
+    unit = f" {unit}" if unit and one.kind == "regression" else ""
+    return (
+        f"{task_label(one.task)}: {model_label(one.encoder, one.head)} at {one.fraction:.0%} gives all test subjects "
+        f"nearly the same {what} (standard deviation {number(spread)}{unit}): the head found nothing to go by in these "
+        "features and answers like the prior."
+    )

@@ -1,0 +1,61 @@
+"""What tasks, models, metrics and regions are called on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from braindino.stats.metrics import METRICS
+
+RANDOM, PRIOR = "random_init", "prior"
+"""Encoder and head that anything learned must beat."""
+BASELINES = {RANDOM: "the same network with random weights", PRIOR: "the trivial answer (prior)"}
+
+SHORT = {"mae": "MAE", "roc_auc": "AUC", "concordance_index": "C-index", "dice": "Dice", "hd95_mm": "HD95 (mm)",
+         "rmse": "RMSE", "r2": "R²", "pearson_r": "Pearson r", "brier": "Brier score", "f1": "F1"}  # fmt: skip
+IN_UNIT = ("mae", "rmse")
+"""Metrics in the unit of the target."""
+REGIONS = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}
+TUMOUR_LABELS = {1: "necrotic core", 2: "oedema", 3: "enhancing tumour"}
+"""Labels of BraTS 2023, for tasks with just these regions."""
+
+
+def task_label(task: str) -> str:
+    """`brain_age` as "Brain age"."""
+    words = task.replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def encoder_label(encoder: str) -> str:
+    """`random_init` as "random init", every other encoder by its own name."""
+    return "random init" if encoder == RANDOM else encoder
+
+
+def model_label(encoder: str, head: str, others: Iterable[str] = ()) -> str:
+    """An encoder with its head in words; the head of the trivial answer is enough.
+
+    Args:
+        encoder: plug-in name.
+        head: plug-in name.
+        others: heads beside it; where all learned ones are the same, the encoder's name alone tells models apart.
+    """
+    if head == PRIOR:
+        return PRIOR
+    name = encoder_label(encoder)
+    return name if {*others} - {PRIOR} == {head} else f"{name}, {head}"
+
+
+def metric_label(metric: str, *, unit: str = "", arrow: bool = False) -> str:
+    """A metric's name as it is read aloud, its unit where that is the target's, and which direction is good.
+
+    `arrow`: the direction as an arrow instead of words.
+    """
+    known = METRICS.get(metric)
+    up, down = (" ↑", " ↓") if arrow else (", higher is better", ", lower is better")
+    direction = "" if known is None else (up if known.higher_is_better else down)
+    in_unit = f" ({unit})" if unit and metric in IN_UNIT else ""
+    return SHORT.get(metric, metric.replace("_", " ")) + in_unit + direction
+
+
+def label_names(regions: Mapping[str, tuple[int, ...]]) -> dict[int, str]:
+    """Names of the labels of a segmentation task; empty where they are not known."""
+    return dict(TUMOUR_LABELS) if set(regions) == set(REGIONS) else {}

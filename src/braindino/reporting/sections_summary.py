@@ -1,0 +1,126 @@
+"""The summary: what came out in short, what was run, the headline numbers, one honest paragraph per task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from braindino.reporting.artefacts import Artefacts, rows_of
+from braindino.reporting.figures import Figure
+from braindino.reporting.names import PRIOR, RANDOM, metric_label, model_label, task_label
+from braindino.reporting.page import Section, Table, Text, counted, with_interval
+from braindino.reporting.sections_data import pretrained_people
+from braindino.reporting.verdicts import contests, headline_metrics, in_short, same_for_everybody, verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Blocks = list[Text | Table | Figure]
+
+HOW_TO_READ = Table(
+    "How to read this page.",
+    ("what stands here", "what it means"),
+    (
+        (RANDOM.replace("_", " "), "the same network with random weights, never trained: what pretraining must beat"),
+        (PRIOR, "the trivial answer: class frequencies, the mean of the training subjects, or one risk for everybody"),
+        ("value [low, high]", "metric on the test subjects with its 95 % percentile bootstrap interval over subjects"),
+        ("n, subjects", "test subjects; nobody is in two splits of a task, and settings are chosen on validation only"),
+        ("40 %, 100 %", "label fraction: the share of the training subjects that a head learned from"),
+        (
+            "no difference shown",
+            "the interval holds 0, or p is 0.05 or more after Holm's correction; it is not equality",
+        ),
+        ("synthetic", "simulated from the anatomy of real heads; no evidence of performance in patients"),
+    ),
+)
+
+
+def summary_section(found: Artefacts, notes: Sequence[str]) -> Section:
+    """What was run and what came out, without claiming more than the paired intervals do."""
+    blocks: Blocks = []
+    scored = found.metrics is not None and found.comparisons is not None
+    if found.comparisons is not None and (words := in_short(contests(plain(found.comparisons)))):
+        blocks.append(Text(words, "note"))
+    blocks += [Text(sentence) for sentence in _what_was_run(found)]
+    blocks += [Text(note, "note") for note in notes]
+    if scored:
+        blocks += _numbers(found)
+        blocks.append(HOW_TO_READ)
+    return Section("Summary", tuple(blocks), found.synthetic_results)
+
+
+def headlines(found: Artefacts) -> dict[str, str]:
+    """Task to headline metric."""
+    assert found.metrics is not None and found.comparisons is not None
+    return headline_metrics(found.metrics, found.comparisons, [one.table for one in found.answers])
+
+
+def _numbers(found: Artefacts) -> Iterator[Text | Table]:
+    assert found.metrics is not None and found.comparisons is not None
+    full, named = _largest_fraction(plain(found.metrics)), headlines(found)
+    rows = full[[named[task] == metric for task, metric in zip(full["task"], full["metric"], strict=True)]]
+    if len(rows):
+        yield _headline_table(found, rows)
+    duels = contests(_largest_fraction(plain(found.comparisons)))
+    for task in dict.fromkeys(rows["task"]):
+        yield Text(verdict(task, named[task], full, duels, unit=found.unit(task)))
+    for one in (one for answers in found.headline_answers().values() for one in answers):
+        if words := same_for_everybody(one, found.unit(one.task)):
+            yield Text(words)
+
+
+def _what_was_run(found: Artefacts) -> Iterator[str]:
+    if found.corpus is not None:
+        counts = found.corpus.counts
+        cohorts = ", ".join(sorted(counts["cohort"].unique()))
+        yield (
+            f"The corpus holds {counts['slices'].sum()} axial slices of {counted(len(found.corpus.people), 'subject')} "
+            f"(cohorts: {cohorts})."
+        )
+    if found.logs:
+        runs = ", ".join(f"{name} ({len(log)} steps)" for name, log in found.logs.items())
+        people = pretrained_people(found)
+        on = "" if people is None else f" on slices of {counted(len(people), 'subject')}"
+        yield f"Pretraining: {runs}{on}."
+    if found.metrics is not None:
+        tasks = ", ".join(task_label(task) for task in dict.fromkeys(found.metrics["task"]))
+        yield (
+            f"Tasks: {tasks}. All numbers are from subjects in no training or validation split of the task; "
+            "in brackets are 95 % intervals, by bootstrap over subjects."
+        )
+
+
+def _headline_table(found: Artefacts, rows: pd.DataFrame) -> Table:
+    cells = tuple(
+        (
+            f"{task_label(row.task)} (synthetic)" if found.synthetic_task(row.task) else task_label(row.task),
+            metric_label(row.metric, unit=found.unit(row.task), arrow=True),
+            model_label(row.encoder, row.head),
+            with_interval(row.value, row.low, row.high),
+            str(row.subjects),
+            str(row.failed),
+        )
+        for row in rows_of(rows)
+    )
+    columns = ("task", "metric", "encoder, head", "value [95 % interval]", "test subjects", "failed cases")
+    return Table(
+        "Headline metric of every model, trained on the largest fraction (↑ higher is better, ↓ lower is better).",
+        columns,
+        cells,
+    )
+
+
+def plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the test split without perturbation, the trivial answer last within each task."""
+    rows = table[(table["perturbation"] == "none") & (table["split"] == "test")]
+    if "head" not in rows:
+        return rows
+    place = {task: n for n, task in enumerate(dict.fromkeys(rows["task"]))}
+    return rows.iloc[np.lexsort([rows["head"] == PRIOR, rows["task"].map(place)])]
+
+
+def _largest_fraction(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows at the largest fraction of their task."""
+    return table[table["fraction"] == table.groupby("task")["fraction"].transform("max")]
