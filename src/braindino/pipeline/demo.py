@@ -176,6 +176,7 @@ def _report(out: Path, jobs: list[Job]) -> Path:
         scores=out / "scores",
         analysis=out / "analysis",
         cases={**{case.name: case for case in real}, **cases},
+        tasks=list({job.task.name: job.task for job in jobs}.values()),
     )
 
 
