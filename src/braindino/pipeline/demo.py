@@ -25,8 +25,8 @@ from braindino.synthesis.packaged import packaged_volumes
 from braindino.types import Task
 from braindino.volume.recipe import Recipe
 
-COHORT = {"healthy": 32, "dementia": 18, "glioma": 20}
-RECIPE = Recipe(spacing_mm=3.0, size_px=64, slices=24)
+COHORT = {"healthy": 190, "dementia": 80, "glioma": 20}
+RECIPE = Recipe(spacing_mm=2.7, size_px=72, slices=16)
 TASKS = {
     "brain_age": "linear",
     "diagnosis": "linear",
