@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from braindino.cohorts import bids, synthetic
+from braindino.layouts.bids import entities
 from braindino.pipeline.synthesize import SynthesisConfig, synthesize
 from braindino.record import read_record, sha256
-from braindino.volume.bids import entities
 from braindino.volume.io import read_case, write_nifti
 
 CONFIG = SynthesisConfig(healthy=1, dementia=1, glioma=1, stroke=1, spacing_mm=4.0)

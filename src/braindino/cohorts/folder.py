@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from braindino.layouts.cases import CONTRASTS, Tell
+from braindino.progress import note
 from braindino.types import Case, Scan
 
 SOURCE = "Your own files: any folder with .nii or .nii.gz images, also in sub-folders."
 TERMS = "Your own."
-CONTRASTS = ("T1w", "T1ce", "T2w", "FLAIR", "PDw", "T2starw")
 
 
-def cases(root: Path) -> tuple[Case, ...]:
+def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
     """One case per image below `root` (or for the file `root`), sorted by name.
 
     Raises:
