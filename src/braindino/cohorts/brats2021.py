@@ -9,9 +9,7 @@ from braindino.layouts.cases import Tell
 from braindino.progress import note
 from braindino.types import Case
 
-SOURCE = (
-    "BraTS 2021, from synapse.org or cancerimagingarchive.net; unpack so that BraTS2021_00000/ lies below the folder."
-)
+SOURCE = "BraTS 2021, from synapse.org or cancerimagingarchive.net; unpack so that BraTS2021_00000/ lies below it."
 TERMS = "CC BY 4.0 on TCIA; Synapse asks for registration."
 
 FAMILIES = {
