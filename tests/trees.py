@@ -1,5 +1,6 @@
 """Miniature copies of published layouts: empty files and small tables, since adapters read names and cells only."""
 
+import csv
 from pathlib import Path
 
 
@@ -14,8 +15,8 @@ def touch(root, *names):
 def sheet(path, header, rows, separator=","):
     """A text table."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [separator.join(str(cell) for cell in line) for line in [header, *rows]]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        csv.writer(handle, delimiter=separator).writerows([header, *rows])
 
 
 def told_of(cases, root):

@@ -85,8 +85,8 @@ def to_number(text: str) -> float | None:
 def find_rows(root: Path, patterns: Sequence[str], advice: str, notes: Notes) -> list[dict[str, str]]:
     """All rows of the tables in `root` or one folder below whose names match a pattern (any case, any ending).
 
-    A sheet that lies there in several formats is read once. Where there is none, that is noted with `advice`:
-    scans without labels can still be used for pretraining.
+    A sheet that lies there in several formats is read once. Where there is none, `advice` (which table, from where)
+    is noted: scans without labels can still be used for pretraining.
     """
     found: dict[tuple[Path, str], Path] = {}
     for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
@@ -97,7 +97,7 @@ def find_rows(root: Path, patterns: Sequence[str], advice: str, notes: Notes) ->
                 if same is None or _preference(path) < _preference(same):
                     found[folder, path.stem.lower()] = path
     if not found:
-        notes.add("no such table, so its columns are missing", f"{' or '.join(patterns)}: {advice}")
+        notes.add("no such table, so its columns are missing", advice)
     return [row for path in found.values() for row in read_sheet(path)]
 
 
