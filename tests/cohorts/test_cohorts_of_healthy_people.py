@@ -39,7 +39,7 @@ def test_ixi_counts(ixi_root):
     assert told["no age in IXI.xls"] == ["IXI010", "IXI020", "IXI030"]
     assert len(told["rows of IXI.xls for one id, merged"]) == 26
     assert told["left out, not a T1, T2 or PD image of IXI by its name"] == ["IXI001-DTI-00.nii.gz"]
-    assert len(told) == 4
+    assert len(told["rows of IXI.xls without a scan"]) == 27 and len(told) == 5
     first = cases["IXI001"]
     assert [scan.contrast for scan in first.scans] == ["T1w", "T2w", "PDw"] and first.site == "HH"
     assert first.participant == {"age": 20.1, "sex": "F"}

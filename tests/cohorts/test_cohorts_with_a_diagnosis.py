@@ -30,7 +30,8 @@ def test_abide_counts_and_codes(tmp_path):
     assert sum("age" in case.participant for case in cases.values()) == 1100
     assert cases["0050003"].participant == {"age": 6.05, "sex": "M", "diagnosis": "autism"}  # DSM code 0
     assert cases["0050003"].site == "SITE1" and len({case.site for case in cases.values()} - {"Folder1"}) == 20
-    assert told == {"no row in the phenotypic table": ["0099999"]}
+    assert told["no row in the phenotypic table"] == ["0099999"] and len(told) == 2
+    assert len(told["rows of the phenotypic table without a scan"]) == 10
     assert "age" not in cases["0050007"].participant and "age" not in cases["0050008"].participant
 
 

@@ -66,6 +66,7 @@ def test_what_is_left_out_is_told_and_stops_nothing(tmp_path):
         f"rows of {tmp_path.name}/participants.tsv for one subject, merged": ["sub-01", "sub-01", "sub-02"],
         "participants.tsv: Age differs between rows of one subject and is left empty": ["sub-01"],
         "no row in participants.tsv": ["sub-03"],
+        "rows of participants.tsv without a scan": ["sub-09"],
     }
 
 

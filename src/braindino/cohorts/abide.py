@@ -8,7 +8,7 @@ from pathlib import Path
 from braindino.layouts.bids import session_case
 from braindino.layouts.cases import Notes, Tell, ordered
 from braindino.layouts.indi import EXPECTED, read_indi
-from braindino.layouts.tables import Row, find_rows, rows_by, to_number
+from braindino.layouts.tables import find_rows, note_unused, row_of, rows_by, to_number
 from braindino.progress import note
 from braindino.types import Case
 
@@ -35,9 +35,7 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
     table = rows_by(rows, _number, "the phenotypic table", notes)
     result = []
     for visit in visits:
-        row = table.get(visit.subject.lstrip("0"), Row(visit.subject, {}, notes))
-        if table and not row.cells:
-            notes.add("no row in the phenotypic table", visit.subject)
+        row = row_of(table, visit.subject.lstrip("0"), "the phenotypic table", notes, visit.subject)
         participant = {
             "age": row.number("AGE_AT_SCAN", high=120),
             "sex": row.choice({"1": "M", "2": "F"}, "SEX"),
@@ -45,6 +43,7 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
         }
         site = row.text("SITE_ID") or visit.site
         result.append(session_case("abide", visit.subject, visit.session, visit.files, participant, site))
+    note_unused(table, (visit.subject.lstrip("0") for visit in visits), "the phenotypic table", notes)
     notes.tell(tell)
     return ordered(result, root, EXPECTED)
 

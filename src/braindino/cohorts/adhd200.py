@@ -8,7 +8,7 @@ from pathlib import Path
 from braindino.layouts.bids import SEXES, session_case
 from braindino.layouts.cases import Notes, Tell, ordered
 from braindino.layouts.indi import EXPECTED, read_indi
-from braindino.layouts.tables import Row, find_rows, rows_by
+from braindino.layouts.tables import find_rows, note_unused, row_of, rows_by
 from braindino.progress import note
 from braindino.types import Case
 
@@ -46,15 +46,14 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
     table = rows_by(rows, _subject, "the participants table", notes)
     result = []
     for visit in visits:
-        row = table.get(visit.subject.lstrip("0"), Row(visit.subject, {}, notes))
-        if table and not row.cells:
-            notes.add("no row in the participants table", visit.subject)
+        row = row_of(table, visit.subject.lstrip("0"), "the participants table", notes, visit.subject)
         participant = {
             "age": row.number("age", high=120),
             "sex": row.choice({**SEXES, "0": "F", "1": "M"}, "gender", "sex"),
             "diagnosis": row.choice(_DIAGNOSES, "dx"),
         }
         result.append(session_case("adhd200", visit.subject, visit.session, visit.files, participant, visit.site))
+    note_unused(table, (visit.subject.lstrip("0") for visit in visits), "the participants table", notes)
     notes.tell(tell)
     return ordered(result, root, EXPECTED)
 

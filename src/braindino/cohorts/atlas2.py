@@ -8,7 +8,7 @@ from pathlib import Path
 
 from braindino.layouts.bids import bids_sessions, session_case
 from braindino.layouts.cases import Notes, Tell, ordered
-from braindino.layouts.tables import Row, find_rows, rows_by, squeeze
+from braindino.layouts.tables import find_rows, note_unused, row_of, rows_by, squeeze
 from braindino.progress import note
 from braindino.types import Case
 
@@ -42,10 +42,10 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
     table = rows_by(rows, _subject, "the ATLAS sheet", notes)
     result = []
     for (subject, session), (site, files) in sorted(found.items()):
-        row = table.get(subject, Row(subject, {}, notes))
+        row = row_of(table, subject, "the ATLAS sheet", notes)
         days = row.number("DAYS_POST_STROKE", "Days Post Stroke", "Days since stroke")
-        if table and days is None:
-            notes.add("no days since stroke" if row.cells else "no row in the ATLAS sheet", subject)
+        if row.cells and days is None:
+            notes.add("no days since stroke", subject)
         if files.label_map is None:
             notes.add("no lesion mask (as in the test set)", subject)
         participant = {
@@ -54,6 +54,7 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
             "label_scheme": "lesion" if files.label_map else "",
         }
         result.append(session_case("atlas2", subject, session, files, participant, site))
+    note_unused(table, (subject for subject, _ in found), "the ATLAS sheet", notes)
     notes.tell(tell)
     return ordered(result, root, EXPECTED)
 

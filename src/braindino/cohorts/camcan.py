@@ -6,7 +6,7 @@ from pathlib import Path
 
 from braindino.layouts.bids import EXPECTED, SEXES, bids_sessions, session_case
 from braindino.layouts.cases import Notes, Tell, ordered
-from braindino.layouts.tables import Row, find_rows, rows_by
+from braindino.layouts.tables import find_rows, note_unused, row_of, rows_by
 from braindino.progress import note
 from braindino.types import Case
 
@@ -35,11 +35,10 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
     )
     result = []
     for (subject, session), files in found.items():
-        row = table.get(subject, Row(subject, {}, notes))
-        if table and not row.cells:
-            notes.add("no row in the participants table", subject)
+        row = row_of(table, subject, "the participants table", notes)
         sex = row.choice(SEXES, "gender_text", "sex", "gender") or row.choice({"1": "M", "2": "F"}, "gender_code")
         participant = {"age": row.number("age", high=120), "sex": sex}
         result.append(session_case("camcan", subject, session, files, participant, "Cambridge"))
+    note_unused(table, (subject for subject, _ in found), "the participants table", notes)
     notes.tell(tell)
     return ordered(result, root, EXPECTED)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from braindino.layouts.cases import Notes, Tell, first_of, make_case, ordered
-from braindino.layouts.tables import Row, find_rows, rows_by, to_number
+from braindino.layouts.tables import find_rows, note_unused, row_of, rows_by, to_number
 from braindino.progress import note
 from braindino.types import Case
 
@@ -24,8 +24,8 @@ EXPECTED = "IXI002-Guys-0828-T1.nii.gz in it or in folders like IXI-T1/"
 def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
     """One case per subject with `age` in years and `sex` from IXI.xls, joined on IXI_ID (never on the row number).
 
-    The three contrasts of a subject lie on different grids. Told: subjects without a row or without an age, doubled
-    rows, cells on which doubled rows disagree, further scans of a contrast.
+    The three contrasts of a subject lie on different grids. Told: subjects without a row or without an age, rows
+    without a scan, doubled rows, cells on which doubled rows disagree, further scans of a contrast.
 
     Raises:
         ValueError: no folder or no image named like those of IXI.
@@ -42,14 +42,13 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
     result = []
     for subject, contrasts in images.items():
         chosen = {name: first_of(paths, f"{name} of {subject}", notes) for name, paths in contrasts.items()}
-        row = table.get(subject, Row(subject, {}, notes))
+        row = row_of(table, subject, "IXI.xls", notes)
         participant = {"age": row.number("AGE", high=120), "sex": row.choice({"1": "M", "2": "F"}, "SEX_ID (1=m, 2=f)")}
-        if table and subject not in table:
-            notes.add("no row in IXI.xls", subject)
-        elif table and participant["age"] is None:
+        if row.cells and participant["age"] is None:
             notes.add("no age in IXI.xls", subject)
         site = next(iter(chosen.values())).name.split("-")[1]
         result.append(make_case("ixi", subject, chosen, site=site, participant=participant))
+    note_unused(table, images, "IXI.xls", notes)
     notes.tell(tell)
     return ordered(result, root, EXPECTED)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from braindino.layouts.bids import EXPECTED, SEXES, bids_sessions, session_case
 from braindino.layouts.cases import Notes, Tell, ordered
 from braindino.layouts.loni import to_date, years_between
-from braindino.layouts.tables import Row, find_rows, missing, read_sheet, rows_by
+from braindino.layouts.tables import Row, find_rows, missing, note_unused, read_sheet, row_of, rows_by
 from braindino.progress import note
 from braindino.types import Case
 
@@ -36,14 +36,13 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
     table = rows_by(rows, lambda row: row.get("participantid", "").removeprefix("sub-"), "participants.tsv", notes)
     result = []
     for (subject, session), files in found.items():
-        row = table.get(subject, Row(subject, {}, notes))
-        if table and not row.cells:
-            notes.add("no row in participants.tsv", f"sub-{subject}")
+        row = row_of(table, subject, "participants.tsv", notes)
         age = _age(root / f"sub-{subject}", row, session, notes)
         if age is None:
             notes.add("no age at the scan", f"sub-{subject}_ses-{session}")
         participant = {"age": age, "sex": row.choice(SEXES, "sex", "gender")}
         result.append(session_case("long579", subject, session, files, participant))
+    note_unused(table, (subject for subject, _ in found), "participants.tsv", notes)
     notes.tell(tell)
     return ordered(result, root, EXPECTED)
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from braindino.layouts.cases import Notes, Tell, first_of, make_case, ordered
-from braindino.layouts.tables import Row, find_rows, rows_by
+from braindino.layouts.tables import find_rows, note_unused, row_of, rows_by
 from braindino.progress import note
 from braindino.types import Case
 
@@ -45,9 +45,7 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
             reason = "no image in its folder" if image is None else "a folder of this name was read before"
             notes.add(f"left out, {reason}", str(folder.relative_to(root)))
             continue
-        if table and folder.name not in table:
-            notes.add("no row in oasis_cross-sectional", folder.name)
-        row = table.get(folder.name, Row(folder.name, {}, notes))
+        row = row_of(table, folder.name, "oasis_cross-sectional", notes)
         cdr = row.number("CDR", high=3)
         participant = {
             "age": row.number("Age", high=120),
@@ -57,6 +55,7 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
         }
         subject, _, session = folder.name.rpartition("_")
         result[folder.name] = make_case("oasis1", subject, {"T1w": image}, session=session, participant=participant)
+    note_unused(table, result, "oasis_cross-sectional", notes)
     notes.tell(tell)
     return ordered(list(result.values()), root, EXPECTED)
 

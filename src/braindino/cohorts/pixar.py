@@ -6,7 +6,7 @@ from pathlib import Path
 
 from braindino.layouts.bids import EXPECTED, SEXES, bids_sessions, session_case
 from braindino.layouts.cases import Notes, Tell, ordered
-from braindino.layouts.tables import Row, find_rows, rows_by
+from braindino.layouts.tables import find_rows, note_unused, row_of, rows_by
 from braindino.progress import note
 from braindino.types import Case
 
@@ -26,10 +26,9 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
     table = rows_by(rows, lambda row: row.get("participantid", "").removeprefix("sub-"), "participants.tsv", notes)
     result = []
     for (subject, session), files in found.items():
-        row = table.get(subject, Row(subject, {}, notes))
-        if table and not row.cells:
-            notes.add("no row in participants.tsv", f"sub-{subject}")
+        row = row_of(table, subject, "participants.tsv", notes)
         participant = {"age": row.number("Age", high=120), "sex": row.choice(SEXES, "Gender", "Sex")}
         result.append(session_case("pixar", subject, session, files, participant))
+    note_unused(table, (subject for subject, _ in found), "participants.tsv", notes)
     notes.tell(tell)
     return ordered(result, root, EXPECTED)

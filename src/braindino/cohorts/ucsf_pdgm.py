@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from braindino.layouts.cases import Notes, Tell, make_case, ordered
-from braindino.layouts.tables import Row, find_rows, rows_by
+from braindino.layouts.tables import Row, find_rows, note_unused, row_of, rows_by
 from braindino.layouts.tumours import idh, mgmt
 from braindino.progress import note
 from braindino.types import Case
@@ -49,9 +49,7 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
             continue
         for contrast in found.keys() - images.keys():
             notes.add(f"no {contrast}", name)
-        row = table.get(name, Row(name, {}, notes))
-        if table and not row.cells:
-            notes.add("no row in the metadata table", name)
+        row = row_of(table, name, "the metadata table", notes)
         labels, brain = (folder / f"{name}_{what}_segmentation.nii.gz" for what in ("tumor", "brain"))
         if not labels.is_file():
             notes.add("no label map", name)
@@ -66,6 +64,7 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
                 label_map=labels if labels.is_file() else None,
             )
         )
+    note_unused(table, (folder.name.removesuffix("_nifti") for folder in folders), "the metadata table", notes)
     notes.tell(tell)
     return ordered(result, root, EXPECTED)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from braindino.layouts.cases import Notes, Tell, make_case, ordered
-from braindino.layouts.tables import Row, find_rows, rows_by
+from braindino.layouts.tables import Row, find_rows, note_unused, row_of, rows_by
 from braindino.layouts.tumours import idh, mgmt
 from braindino.progress import note
 from braindino.types import Case
@@ -52,9 +52,7 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
         for contrast in found.keys() - images.keys():
             notes.add(f"no {contrast}", folder.name)
         labels = _labels(folder, notes)
-        row = table.get(folder.name, Row(folder.name, {}, notes))
-        if table and not row.cells:
-            notes.add("no row in the clinical table", folder.name)
+        row = row_of(table, folder.name, "the clinical table", notes)
         participant = {
             "group": "glioma",
             "age": row.number("Age_at_scan_years", high=120),
@@ -67,6 +65,7 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
         result.append(
             make_case("upenn_gbm", match[1], images, session=match[2], participant=participant, label_map=labels)
         )
+    note_unused(table, (folder.name for folder in folders), "the clinical table", notes)
     notes.tell(tell)
     return ordered(result, root, EXPECTED)
 

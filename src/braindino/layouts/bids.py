@@ -59,6 +59,8 @@ def read_bids(root: Path, cohort: str = "bids", tell: Tell = note) -> tuple[Case
             notes.add("no row in participants.tsv", f"sub-{subject}")
         row = {**(table or {}).get(subject, {}), **_session_row(root, subject, session, notes)}
         cases.append(session_case(cohort, subject, session, found, row, site=str(row.get("site", "") or "")))
+    for subject in sorted((table or {}).keys() - {subject for subject, _ in sessions}):
+        notes.add("rows of participants.tsv without a scan", f"sub-{subject}")
     notes.tell(tell)
     return ordered(cases, root, EXPECTED)
 

@@ -138,6 +138,21 @@ def rows_by(
     return {name: Row(name, _merge(name, group, what, notes), notes) for name, group in groups.items()}
 
 
+def row_of(table: Mapping[str, Row], key: str, what: str, notes: Notes, name: str = "") -> Row:
+    """The row of `key`, or an empty one; where there is a table but no such row, that is noted for `name`."""
+    if key in table:
+        return table[key]
+    if table:
+        notes.add(f"no row in {what}", name or key)
+    return Row(name or key, {}, notes)
+
+
+def note_unused(table: Mapping[str, Row], used: Iterable[str], what: str, notes: Notes) -> None:
+    """Note the rows that no scan belongs to."""
+    for key in sorted(table.keys() - set(used)):
+        notes.add(f"rows of {what} without a scan", key)
+
+
 def _merge(name: str, group: list[Mapping[str, str]], what: str, notes: Notes) -> Mapping[str, str]:
     if len(group) == 1:
         return group[0]
