@@ -1,4 +1,4 @@
-"""Many sources in one corpus: twenty in a file, one cohort in two folders, names that would melt two people into one."""
+"""Many sources in one corpus: a file of them, one cohort in two folders, names that could make one person of two."""
 
 import shutil
 
@@ -12,13 +12,13 @@ from braindino.volume.recipe import Recipe
 from phantom import head
 from trees import sheet
 
-RECIPE = Recipe(spacing_mm=8.0, size_px=24, slices=4)
+RECIPE = Recipe(spacing_mm=10.0, size_px=16, slices=2)
 
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
     path = tmp_path_factory.mktemp("scan") / "head.nii.gz"
-    volume = head(seed=0)
+    volume = head((16, 18, 14), (10.0, 10.0, 10.0))
     write_nifti(path, volume.voxels[0], volume.affine)
     return path
 
