@@ -66,3 +66,13 @@ def test_label_values_of_another_release(tmp_path, cohort, name, mark, good, bad
     problems = check(f"{cohort}={tmp_path}")
     strange = sorted(set(bad) - set(good))
     assert len(problems) == 4 and all(f"label values {strange} have no meaning in brats20" in line for line in problems)
+
+
+def test_every_source_of_a_file_is_checked(tmp_path, capsys):
+    image(tmp_path / "IXI" / "IXI002-Guys-0828-T1.nii.gz")
+    (tmp_path / "s.toml").write_text('sources = ["ixi=IXI", "abide=IXI"]\n')
+    problems = check(str(tmp_path / "s.toml"))
+    assert "ixi: 1 subjects, 1 sessions, 1 T1w" in capsys.readouterr().out
+    assert problems[0].startswith(f"abide={tmp_path}/IXI: {tmp_path}/IXI holds nothing of this cohort")
+    (tmp_path / "s.toml").write_text("sources = [")
+    assert "is not valid TOML" in check(str(tmp_path / "s.toml"))[0]

@@ -114,3 +114,6 @@ def test_a_source_file_that_does_not_fit(tmp_path):
         listed_sources([str(tmp_path / "none.toml")])
     (tmp_path / "s.toml").write_text('sources = ["ixi=IXI", "/abs/x", "y"]\n')
     assert listed_sources(["z", str(tmp_path / "s.toml")]) == ["z", f"ixi={tmp_path}/IXI", "/abs/x", f"{tmp_path}/y"]
+    (tmp_path / "s.toml").write_text('sources = ["s.toml"]\n')
+    with pytest.raises(ValueError, match=r"lists s\.toml; expected folders and files of scans"):
+        listed_sources([str(tmp_path / "s.toml")])

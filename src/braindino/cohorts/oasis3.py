@@ -35,13 +35,16 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
     sessions = _sessions(root, notes)
     visits = find_rows(root, ("OASIS3_UDSb4_cdr*",), "the table from oasis-brains.org", notes) if sessions else []
     people = find_rows(root, ("OASIS3_demographics*",), "the table from oasis-brains.org", notes) if sessions else []
-    ratings = rows_by(visits, _clinical_day, "OASIS3_UDSb4_cdr", notes)
+    ratings: dict[str, dict[int, Row]] = {}
+    for visit, rating in rows_by(visits, _clinical_day, "OASIS3_UDSb4_cdr", notes).items():
+        person, _, text = visit.partition("_")
+        ratings.setdefault(person, {})[int(text)] = rating
     table = rows_by(people, lambda row: row.get("oasisid", ""), "OASIS3_demographics", notes)
     result = []
     for (subject, day), found in sessions.items():
         name = f"{subject}_d{day:04d}"
-        row, rating = table.get(subject, Row(subject, {}, notes)), _nearest(ratings, subject, day)
-        entry, cdr = row.number("AgeatEntry", high=120), rating.number("CDRTOT", high=3) if rating else None
+        row, nearest = table.get(subject, Row(subject, {}, notes)), _nearest(ratings.get(subject, {}), day)
+        entry, cdr = row.number("AgeatEntry", high=120), nearest.number("CDRTOT", high=3) if nearest else None
         if ratings and cdr is None:
             notes.add(f"no rating within {WINDOW_DAYS} days of the scan", name)
         participant = {
@@ -83,7 +86,6 @@ def _clinical_day(row: Mapping[str, str]) -> str:
     )
 
 
-def _nearest(ratings: Mapping[str, Row], subject: str, day: int) -> Row | None:
-    days = [int(name.partition("_")[2]) for name in ratings if name.partition("_")[0] == subject]
-    near = [(abs(other - day), other) for other in days if abs(other - day) <= WINDOW_DAYS]
-    return ratings[f"{subject}_{min(near)[1]}"] if near else None
+def _nearest(ratings: Mapping[int, Row], day: int) -> Row | None:
+    near = [(abs(other - day), other) for other in ratings if abs(other - day) <= WINDOW_DAYS]
+    return ratings[min(near)[1]] if near else None

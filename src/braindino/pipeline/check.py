@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 from braindino import catalog
 from braindino.config import read_config
 from braindino.layouts.labels import check_labels
-from braindino.pipeline.prepare import read_source
+from braindino.pipeline.prepare import listed_sources, read_source
 from braindino.pretraining.config import PretrainConfig
 from braindino.progress import progress
 from braindino.record import RECORD, read_record
@@ -27,9 +28,11 @@ def check(target: str) -> list[str]:
     A scan is read and verified as a whole, an artefact folder against its record, weights against their digest, a
     config against its dataclass. Of a cohort it is printed what its plug-in left out, decided or found in conflict
     (these are published defects, or labels that are not there: no problem of the input); every scan is read and
-    verified, and label maps must hold the values of their scheme.
+    verified, and label maps must hold the values of their scheme. Of a .toml with `sources` each source is checked.
     """
     path = Path(target.partition("=")[2] or target)
+    if path.suffix == ".toml" and "sources" in _keys(path):
+        return [f"{source}: {line}" for source in listed_sources([target]) for line in check(source)]
     kinds: list[tuple[bool, Callable[[], str]]] = [
         (not path.exists(), lambda: _missing(path)),
         (path.is_dir() and (path / RECORD).is_file() and "=" not in target, lambda: _artefact(path)),
@@ -50,6 +53,14 @@ def check(target: str) -> list[str]:
     except (ValueError, OSError) as error:
         return [str(error), *_where_from(target.partition("=")[0] if "=" in target else "")]
     return _cohort(name, cases, told)
+
+
+def _keys(path: Path) -> set[str]:
+    """Top-level keys of a TOML file; none where it is not one, which `_config` then explains."""
+    try:
+        return set(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, OSError):
+        return set()
 
 
 def _missing(path: Path) -> str:

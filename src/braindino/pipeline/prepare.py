@@ -93,7 +93,7 @@ def listed_sources(sources: Sequence[str]) -> list[str]:
     """The sources, each .toml file among them replaced by the `sources` that it lists (paths relative to the file).
 
     Raises:
-        ValueError: no such file, not TOML, or other keys than `sources`.
+        ValueError: no such file, not TOML, other keys than `sources`, or a list in a list.
     """
     found: list[str] = []
     for source in sources:
@@ -102,6 +102,8 @@ def listed_sources(sources: Sequence[str]) -> list[str]:
             continue
         for inner in read_config(Path(source), CorpusFile).sources:
             name, equals, path = inner.rpartition("=")
+            if path.endswith(".toml"):
+                raise ValueError(f"{source} lists {inner}; expected folders and files of scans, not another list")
             found.append(f"{name}{equals}{Path(source).parent / path}")
     return found
 
