@@ -54,5 +54,5 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
 
 
 def _subject(row: Mapping[str, str]) -> str:
-    number = to_number(row.get("ixiid", ""))
+    number = to_number(row.get("ixiid", "").upper().removeprefix("IXI"))
     return "" if number is None else f"IXI{number:03.0f}"

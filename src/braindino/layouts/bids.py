@@ -207,12 +207,12 @@ def _session_row(root: Path, subject: str, session: str, notes: Notes) -> dict[s
 
 def _house(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with sex as F or M under `sex` and age as a number under `age`, where they can be read so."""
-    result = dict(row)
+    result: dict[str, Any] = {}
     for column, value in row.items():
         if column.lower() in ("sex", "gender") and str(value).lower() in SEXES:
-            result.pop(column)
             result["sex"] = SEXES[str(value).lower()]
-        if column.lower() == "age" and to_number(str(value)) is not None:
-            result.pop(column)
-            result["age"] = value if isinstance(value, int | float) else to_number(value)
+        elif column.lower() == "age" and to_number(str(value)) is not None:
+            result["age"] = to_number(value) if isinstance(value, str) else value
+        else:
+            result[column] = value
     return result

@@ -75,9 +75,12 @@ def missing(text: str) -> bool:
 
 
 def to_number(text: str) -> float | None:
-    """A cell as a number (a decimal comma counts as a point); None where it is none."""
+    """A cell as a number; None where it is none.
+
+    A decimal comma counts as a point, but for three digits behind it, which could be thousands.
+    """
     plain = text.strip()
-    if re.fullmatch(r"[+-]?\d+,\d+", plain):
+    if re.fullmatch(r"[+-]?\d+,(\d{1,2}|\d{4,})", plain):
         plain = plain.replace(",", ".")
     return float(plain) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", plain) else None
 
@@ -185,7 +188,10 @@ def _delimited(path: Path) -> list[list[str]]:
         raise ValueError(f"{path} is not a text table; export the sheet as CSV (UTF-8)")
     first = text.partition("\n")[0]
     separator = max(",;\t", key=first.count)
-    return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a table ({error}); export the sheet as CSV (UTF-8)") from None
 
 
 def _excel(path: Path) -> list[list[list[str]]]:
