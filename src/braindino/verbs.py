@@ -103,7 +103,7 @@ class Encode:
     def run(self) -> None:
         """Encode, tell failures, exit 1 if there are any."""
         from braindino.pipeline.encode import encode, load_encoder, write_features
-        from braindino.pipeline.prepare import listed_sources, read_source, source_fingerprint
+        from braindino.pipeline.sources import listed_sources, read_source, source_fingerprint
 
         found_in = {source: read_source(source)[1] for source in listed_sources(self.sources)}
         cases = [case for found in found_in.values() for case in found]

@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from braindino.pipeline.fit import load_task
-from braindino.pipeline.prepare import listed_sources, prepare
+from braindino.pipeline.prepare import prepare
+from braindino.pipeline.sources import listed_sources
 from braindino.record import read_record
 from braindino.volume.io import write_nifti
 from braindino.volume.recipe import Recipe

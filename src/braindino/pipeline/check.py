@@ -13,7 +13,7 @@ import numpy as np
 from braindino import catalog
 from braindino.config import read_config
 from braindino.layouts.labels import check_labels
-from braindino.pipeline.prepare import listed_sources, read_source
+from braindino.pipeline.sources import listed_sources, read_source
 from braindino.pretraining.config import PretrainConfig
 from braindino.progress import progress
 from braindino.record import RECORD, read_record
@@ -49,7 +49,7 @@ def check(target: str) -> list[str]:
             return []
     told: list[str] = []
     try:
-        name, cases = read_source(target, told.append)
+        name, cases = read_source(target, tell=told.append)
     except (ValueError, OSError) as error:
         return [str(error), *_where_from(target.partition("=")[0] if "=" in target else "")]
     return _cohort(name, cases, told)
