@@ -10,8 +10,12 @@ from jaxtyping import install_import_hook
 install_import_hook("braindino", "typechecker.check")
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from phantom import head
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture

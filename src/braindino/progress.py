@@ -64,3 +64,9 @@ def _lines(label: str, total: int, done: int) -> Callable[..., None]:
         print(f"{label}: {finished}/{total}{eta} {note}".rstrip(), file=sys.stderr, flush=True)
 
     return advance
+
+
+def note(line: str) -> None:
+    """Say one thing on stderr that nobody asked for but everybody should know, in at most two lines of a terminal."""
+    short = line if len(line) <= 160 else f"{line[:120]} ... ('braindino check' tells all)"
+    print(f"note: {short}", file=sys.stderr, flush=True)

@@ -26,7 +26,8 @@ class Prepare:
     """Scans to a corpus of axial slices: read verified, brain mask, z-score, resample in mm, cut, write shards."""
 
     sources: Sources
-    """BIDS trees, folders of NIfTI files, single files, or COHORT=PATH (see `braindino list cohorts`)."""
+    """BIDS trees, folders of NIfTI files, single files, COHORT=PATH (see `braindino list cohorts`), or a .toml
+    file with a list `sources` of these."""
     out: Out
     """The corpus. A killed run goes on where it stopped; a finished one is not repeated."""
     recipe: Recipe = field(default_factory=Recipe)
@@ -86,10 +87,11 @@ class Encode:
     def run(self) -> None:
         """Encode, tell failures, exit 1 if there are any."""
         from braindino.pipeline.encode import encode, load_encoder, write_features
-        from braindino.pipeline.prepare import read_source, source_fingerprint
+        from braindino.pipeline.sources import listed_sources, read_source, source_fingerprint
 
-        cases = [case for source in self.sources for case in read_source(source)[1]]
-        parents = {source: source_fingerprint(source, read_source(source)[1]) for source in self.sources}
+        found_in = {source: read_source(source)[1] for source in listed_sources(self.sources)}
+        cases = [case for found in found_in.values() for case in found]
+        parents = {source: source_fingerprint(source, found) for source, found in found_in.items()}
         encoder = load_encoder(self.encoder, self.weights, self.seed)
         found = encode(cases, encoder, self.contrasts or None, assume_orientation=self.assume_orientation)
         write_features(found, self.out, parents)

@@ -13,8 +13,7 @@ from braindino.cohorts import bids, synthetic
 from braindino.pipeline.synthesize import synthesize
 from braindino.record import read_record, sha256
 from braindino.synthesis.config import SynthesisConfig
-from braindino.volume.bids import entities
-from braindino.volume.io import read_case, write_nifti
+from braindino.volume.io import read_case
 
 CONFIG = SynthesisConfig(healthy=1, dementia=1, glioma=1, stroke=1, spacing_mm=4.0)
 
@@ -95,61 +94,3 @@ def test_bad_configs(wrong: dict) -> None:
 def test_missing_label_maps(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no label maps"):
         synthesize(tmp_path / "out", SynthesisConfig(anatomy=tmp_path))
-
-
-def touch(root: Path, *names: str) -> None:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_nifti(path, np.zeros((2, 2, 2), np.uint8), np.eye(4))
-
-
-def test_raw_bids_with_sessions(tmp_path: Path) -> None:
-    touch(
-        tmp_path,
-        "sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz",
-        "sub-01/ses-a/anat/sub-01_ses-a_ce-gd_T1w.nii.gz",
-        "sub-01/ses-b/anat/sub-01_ses-b_FLAIR.nii.gz",
-        "sub-02/anat/sub-02_T2w.nii",
-        "sub-02/anat/sub-02_desc-brain_mask.nii.gz",
-    )
-    (tmp_path / "participants.tsv").write_text("participant_id\tage\tsite\nsub-01\t40\tX\nsub-02\tn/a\t\n")
-    first, second, third = bids.cases(tmp_path)
-    assert (first.name, second.name, third.name) == ("01_a", "01_b", "02")
-    assert [scan.contrast for scan in first.scans] == ["T1w", "T1ce"]
-    assert first.site == "X" and first.participant == {"age": 40, "site": "X"}
-    assert third.scans[0].brain_mask is not None and third.participant == {} and third.site == ""
-
-
-def test_what_is_not_bids(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no folder"):
-        bids.cases(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="no anatomical image"):
-        bids.cases(tmp_path)
-    with pytest.raises(ValueError, match=r"record\.json"):
-        synthetic.cases(tmp_path)
-    touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz")
-    assert bids.cases(tmp_path)[0].participant == {}
-    (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-02\t40\n")
-    with pytest.raises(ValueError, match="no row in participants"):
-        bids.cases(tmp_path)
-    (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-01\t40\nsub-01\t41\n")
-    with pytest.raises(ValueError, match="sub-01 twice"):
-        bids.cases(tmp_path)
-    (tmp_path / "participants.tsv").write_text("subject\tage\n01\t40\n")
-    with pytest.raises(ValueError, match="no column participant_id"):
-        bids.cases(tmp_path)
-    (tmp_path / "participants.tsv").unlink()
-    touch(tmp_path, "sub-01/anat/sub-01_run-2_T1w.nii.gz")
-    with pytest.raises(ValueError, match="two files for T1w"):
-        bids.cases(tmp_path)
-
-
-def test_names_that_contradict(tmp_path: Path) -> None:
-    touch(tmp_path, "sub-01/anat/sub-03_T1w.nii.gz")
-    with pytest.raises(ValueError, match="contradicts its folder"):
-        bids.cases(tmp_path)
-    assert entities(Path("sub-1_ce-gd_T1w.nii.gz")) == ({"sub": "1", "ce": "gd"}, "T1w")
-    for name in ("sub-1_gd_T1w.nii.gz", "sub-1_sub-2_T1w.nii.gz"):
-        with pytest.raises(ValueError, match="not a BIDS entity"):
-            entities(Path(name))

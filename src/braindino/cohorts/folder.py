@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from braindino.layouts.cases import CONTRASTS, Notes, Tell
+from braindino.progress import note
 from braindino.types import Case, Scan
 
 SOURCE = "Your own files: any folder with .nii or .nii.gz images, also in sub-folders."
 TERMS = "Your own."
-CONTRASTS = ("T1w", "T1ce", "T2w", "FLAIR", "PDw", "T2starw")
 
 
-def cases(root: Path) -> tuple[Case, ...]:
-    """One case per image below `root` (or for the file `root`), sorted by name.
+def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
+    """One case per image below `root` (or for the file `root`), sorted by name. Told: masks without an image.
 
     Raises:
         ValueError: no image found, or two images that would get the same name.
@@ -37,6 +38,10 @@ def cases(root: Path) -> tuple[Case, ...]:
             None,
         )
         found[stem] = Case(stem, (Scan(root.name if root.is_dir() else "file", stem, contrast, path, brain_mask=mask),))
+    notes = Notes()
+    for path in sorted({*files} - {*images} - {scan.brain_mask for case in found.values() for scan in case.scans}):
+        notes.add("left out, no image or a mask without its image", path.name)
+    notes.tell(tell)
     return tuple(found.values())
 
 

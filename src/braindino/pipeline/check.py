@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from braindino import catalog
 from braindino.config import read_config
-from braindino.pipeline.prepare import read_source
+from braindino.layouts.labels import check_labels
+from braindino.pipeline.sources import listed_sources, read_source
 from braindino.pretraining.config import PretrainConfig
 from braindino.progress import progress
 from braindino.record import RECORD, read_record
-from braindino.types import Case
+from braindino.types import Case, Volume
 from braindino.volume.brain import brain_mask
 from braindino.volume.io import read_case, read_volume
 
@@ -21,10 +25,14 @@ from braindino.volume.io import read_case, read_volume
 def check(target: str) -> list[str]:
     """Problems of one input, as lines that say what to do; prints what is good.
 
-    A scan is read and verified as a whole, a cohort scan by scan, an artefact folder against its record, weights
-    against their digest, a config against its dataclass.
+    A scan is read and verified as a whole, an artefact folder against its record, weights against their digest, a
+    config against its dataclass. Of a cohort it is printed what its plug-in left out, decided or found in conflict
+    (these are published defects, or labels that are not there: no problem of the input); every scan is read and
+    verified, and label maps must hold the values of their scheme. Of a .toml with `sources` each source is checked.
     """
     path = Path(target.partition("=")[2] or target)
+    if path.suffix == ".toml" and "sources" in _keys(path):
+        return [f"{source}: {line}" for source in listed_sources([target]) for line in check(source)]
     kinds: list[tuple[bool, Callable[[], str]]] = [
         (not path.exists(), lambda: _missing(path)),
         (path.is_dir() and (path / RECORD).is_file() and "=" not in target, lambda: _artefact(path)),
@@ -39,11 +47,20 @@ def check(target: str) -> list[str]:
             except (ValueError, OSError) as error:
                 return [str(error)]
             return []
+    told: list[str] = []
     try:
-        name, cases = read_source(target)
+        name, cases = read_source(target, tell=told.append)
     except (ValueError, OSError) as error:
-        return [str(error)]
-    return _cohort(name, cases)
+        return [str(error), *_where_from(target.partition("=")[0] if "=" in target else "")]
+    return _cohort(name, cases, told)
+
+
+def _keys(path: Path) -> set[str]:
+    """Top-level keys of a TOML file; none where it is not one, which `_config` then explains."""
+    try:
+        return set(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, OSError):
+        return set()
 
 
 def _missing(path: Path) -> str:
@@ -77,14 +94,14 @@ def _scan(path: Path) -> str:
     return f"{path}: {size} voxels of {spacing} mm; {'; '.join(volume.history)}; {told}, {millilitres:.0f} ml"
 
 
-def _cohort(name: str, cases: Sequence[Case]) -> list[str]:
-    """Counts of a cohort, and one line per scan that cannot be read."""
+def _cohort(name: str, cases: Sequence[Case], told: Sequence[str]) -> list[str]:
+    """Prints counts, participant columns, notes and origin; one line per scan or label map that cannot be used."""
     problems = []
     with progress(f"check {name}", len(cases)) as advance:
         for case in cases:
             for scan in case.scans:
                 try:
-                    read_case([replace(scan)])
+                    _labels(read_case([replace(scan)]), case)
                 except (ValueError, OSError) as error:
                     problems.append(f"{case.name} {scan.contrast}: {error}")
             advance()
@@ -92,6 +109,28 @@ def _cohort(name: str, cases: Sequence[Case]) -> list[str]:
     subjects = len({case.subject for case in cases})
     counted = ", ".join(f"{count} {contrast}" for contrast, count in sorted(contrasts.items()))
     print(f"{name}: {subjects} subjects, {len(cases)} sessions, {counted}")
-    plugin = catalog.load("cohorts", name.partition(":")[0])
-    print(f"source: {plugin.SOURCE}\nterms: {plugin.TERMS}")
+    columns = Counter(column for case in cases for column in case.participant)
+    print("known: " + (", ".join(f"{column} of {count}" for column, count in sorted(columns.items())) or "no label"))
+    sites = Counter(case.site for case in cases if case.site)
+    if sites:
+        print("sites: " + ", ".join(f"{site} {count}" for site, count in sorted(sites.items())))
+    for line in told:
+        print(f"note: {line}")
+    for line in _where_from(name.partition(":")[0]):
+        print(line)
     return problems
+
+
+def _labels(volume: Volume, case: Case) -> None:
+    """Raises ValueError where a label map holds values that its scheme does not know; without a scheme all may be."""
+    scheme = case.participant.get("label_scheme")
+    if volume.label_map is not None and scheme:
+        check_labels(str(scheme), np.unique(volume.label_map).tolist())
+
+
+def _where_from(cohort: str) -> list[str]:
+    """Where a cohort is to be had and under which terms."""
+    if cohort not in catalog.names("cohorts"):
+        return []
+    plugin = catalog.load("cohorts", cohort)
+    return [f"source: {plugin.SOURCE}", f"terms: {plugin.TERMS}"]

@@ -38,11 +38,15 @@ class FittedHead:
 def load_task(name: str, root: Path, cohort: str = "bids", seed: int = 0) -> Task:
     """A task by its plug-in name on the cohort in folder `root`, with its fixed split drawn from `seed`.
 
+    The task's cohort is the name that the cohort's scans carry, as in a corpus made of them.
+
     Raises:
         ValueError: unknown task or cohort, a folder that does not fit the cohort, or too few subjects for the task.
     """
     build = catalog.load("tasks", name).build
-    task: Task = build(cohort, catalog.load("cohorts", cohort).cases(Path(root)), seed)
+    cases = catalog.load("cohorts", cohort).cases(Path(root))
+    named = next((scan.cohort for case in cases for scan in case.scans), cohort)
+    task: Task = build(named, cases, seed)
     return task
 
 

@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from braindino import catalog
 from braindino.config import to_dict
 from braindino.corpus.build import build_shards, plan
 from braindino.corpus.shards import Corpus, merge_parts, open_corpus
+from braindino.pipeline.sources import read_source as read_source  # for those who know it from here
+from braindino.pipeline.sources import read_sources
 from braindino.progress import progress
-from braindino.record import digest, fingerprint, is_done, read_record, write_json, write_record
-from braindino.types import Case, Scan
+from braindino.record import digest, is_done, write_json, write_record
 from braindino.volume.recipe import Recipe
 
 
@@ -26,9 +26,11 @@ def prepare(
 ) -> Corpus:
     """Build a corpus of axial slices from scans; a second call with the same input only opens it.
 
+    What the cohorts left out or found in conflict is said on stderr and stands in the record (facts, notes).
+
     Args:
         sources: each `path` or `cohort=path`: a BIDS tree, a folder of NIfTI files, one file, or the folder of a
-            named cohort (see `braindino list cohorts`).
+            named cohort (see `braindino list cohorts`); or a .toml file that lists such sources.
         out: folder of the corpus. A killed run goes on where it stopped.
         recipe: the preprocessing, saved with the corpus and later with the encoder.
         workers: processes; 0 means one per core.
@@ -37,12 +39,8 @@ def prepare(
     Raises:
         ValueError: no scan found, `out` holds another corpus, or every scan was quarantined.
     """
-    scans: list[Scan] = []
-    parents: dict[str, str] = {}
-    for source in sources:
-        cohort, cases = read_source(source)
-        scans += [scan for case in cases for scan in case.scans]
-        parents[cohort] = source_fingerprint(source, cases)
+    named = read_sources(sources)
+    scans, parents = [scan for found in named.scans.values() for scan in found], named.fingerprints
     if not scans:
         raise ValueError("no scans to prepare; give at least one folder of MRI volumes")
     out = Path(out)
@@ -63,37 +61,11 @@ def prepare(
         "quarantined": len(quarantine),
         "slices": len(index),
         "subjects": int((index["cohort"] + "/" + index["subject"]).nunique()),
+        "notes": named.notes,
     }
     files = [path.name for path in out.glob("shard-*.npy")] + ["index.tsv", "quarantine.tsv"]
     write_record(out, "prepare", config, parents=parents, files=files, facts=facts)
     return open_corpus(out)
-
-
-def read_source(source: str) -> tuple[str, tuple[Case, ...]]:
-    """Cohort name and cases of `path` or `cohort=path`; without a name, BIDS trees are told from plain folders.
-
-    Raises:
-        ValueError: no such path, no such cohort, or a layout that does not fit it.
-    """
-    name, equals, rest = source.partition("=")
-    path = Path(rest if equals else source)
-    if not path.exists():
-        raise ValueError(f"no such file or folder: {path}")
-    if not equals:
-        tree = path / "participants.tsv"
-        name = "bids" if path.is_dir() and (tree.is_file() or any(path.glob("sub-*"))) else "folder"
-    cases = catalog.load("cohorts", name).cases(path)
-    return name if equals else f"{name}:{path.resolve().name}", cases
-
-
-def source_fingerprint(source: str, cases: Sequence[Case]) -> str:
-    """What identifies a source: its own record where it has one, else names and sizes of its files."""
-    path = Path(source.partition("=")[2] or source)
-    try:
-        return fingerprint(read_record(path, verify=False))
-    except ValueError:
-        scans = [scan for case in cases for scan in case.scans]
-        return digest([[s.subject, s.session, s.contrast, s.path.name, s.path.stat().st_size] for s in scans])
 
 
 def _claim(out: Path, plan_of_run: dict[str, object]) -> None:

@@ -42,23 +42,44 @@ def select(cases: Sequence[Case], contrasts: Sequence[str], columns: Sequence[st
     return tuple(sorted(chosen, key=lambda case: case.name))
 
 
-def three_way(strata: Mapping[str, object], seed: int) -> dict[str, Split]:
-    """Train, validation or test for each subject, stratified; the same for the same subjects and seed.
+def three_way(strata: Mapping[str, object], seed: int, families: Mapping[str, str] | None = None) -> dict[str, Split]:
+    """Train, validation or test for each subject, stratified; the same for the same subjects, families and seed.
 
     Subjects are taken stratum by stratum, in random order within each; the next one goes to the split that lies
-    furthest behind its share. So shares hold within each stratum and overall, to within one subject.
+    furthest behind its share. So shares hold within each stratum and overall, to within one subject. Members of one
+    family (see `families_of`) go together, in the stratum of the first of them by name: then to within one family.
     """
     rng = np.random.default_rng(seed)
     counts = np.zeros(len(SPLITS))
     result: dict[str, Split] = {}
+    together: dict[str, list[str]] = {}
+    for subject in sorted(strata):
+        family = (families or {}).get(subject)
+        together.setdefault(f"subject {subject}" if family is None else f"family {family}", []).append(subject)
+    units = {members[0]: members for members in together.values()}
     for group in sorted({str(stratum) for stratum in strata.values()}):
-        members = sorted(subject for subject, stratum in strata.items() if str(stratum) == group)
-        for rank in rng.permutation(len(members)):
-            behind = np.array(SHARES) * (counts.sum() + 1) - counts
+        firsts = sorted(first for first in units if str(strata[first]) == group)
+        for rank in rng.permutation(len(firsts)):
+            members = units[firsts[rank]]
+            behind = np.array(SHARES) * (counts.sum() + len(members)) - counts
             chosen = int(np.argmax(behind))
-            counts[chosen] += 1
-            result[members[rank]] = SPLITS[chosen]
+            counts[chosen] += len(members)
+            result.update(dict.fromkeys(members, SPLITS[chosen]))
     return dict(sorted(result.items()))
+
+
+def families_of(cases: Sequence[Case]) -> dict[str, str]:
+    """The family of each subject that has one (`participant["family"]`), for `three_way`.
+
+    Raises:
+        ValueError: a subject with two families.
+    """
+    found: dict[str, str] = {}
+    for case in cases:
+        family = case.participant.get("family")
+        if known(family) and found.setdefault(case.subject, str(family)) != str(family):
+            raise ValueError(f"{case.subject} has the families {found[case.subject]} and {family}; keep one")
+    return found
 
 
 def thirds(values: Mapping[str, float]) -> dict[str, int]:

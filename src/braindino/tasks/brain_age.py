@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from braindino.tasks import known, select, thirds, three_way
+from braindino.tasks import families_of, known, select, thirds, three_way
 from braindino.types import Case, Task
 
 CONTRASTS = ("T1w",)
@@ -24,5 +24,5 @@ def build(cohort: str, cases: tuple[Case, ...], seed: int) -> Task:
         metric="mae",
         source="BrainDINO brain age (IXI + LONG579 + Pixar)",
         cases=chosen,
-        split=three_way(thirds(ages), seed),
+        split=three_way(thirds(ages), seed, families_of(chosen)),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from braindino.tasks import select, three_way
+from braindino.tasks import families_of, select, three_way
 from braindino.types import Case, Task
 
 CONTRASTS = ("T1w",)
@@ -22,6 +22,6 @@ def build(cohort: str, cases: tuple[Case, ...], seed: int) -> Task:
         metric="roc_auc",
         source="BrainDINO diagnosis (ABIDE, ADNI, OASIS)",
         cases=chosen,
-        split=three_way(labels, seed),
+        split=three_way(labels, seed, families_of(chosen)),
         classes=tuple(sorted(set(labels.values()))),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from braindino.tasks import select, three_way
+from braindino.tasks import families_of, select, three_way
 from braindino.types import Case, Task
 
 CONTRASTS = ("T1w", "T1ce", "T2w", "FLAIR")
@@ -22,5 +22,5 @@ def build(cohort: str, cases: tuple[Case, ...], seed: int) -> Task:
         metric="concordance_index",
         source="BrainDINO survival, time-to-event (UPENN-GBM)",
         cases=chosen,
-        split=three_way(events, seed),
+        split=three_way(events, seed, families_of(chosen)),
     )

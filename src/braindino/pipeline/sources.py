@@ -1,0 +1,125 @@
+"""Sources: the words of the command line, or a list of them in a file, to cases and scans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from braindino import catalog
+from braindino.config import read_config
+from braindino.layouts.cases import Tell
+from braindino.progress import note
+from braindino.record import digest, fingerprint, read_record
+from braindino.types import Case, Scan
+
+
+@dataclass(frozen=True)
+class CorpusFile:
+    """A file that names the sources of a corpus, so that twenty of them need not stand on a command line."""
+
+    sources: tuple[str, ...]
+    """Each `path` or `cohort=path`."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Several sources, each under its cohort's name (a second folder of one cohort as `name #2`)."""
+
+    scans: dict[str, list[Scan]]
+    fingerprints: dict[str, str]
+    notes: dict[str, list[str]]
+    """What its cohort left out or found in conflict, where there is anything."""
+
+
+def read_sources(sources: Sequence[str]) -> Sources:
+    """The scans of every source; what a cohort tells is said on stderr and kept.
+
+    Raises:
+        ValueError: as `read_source` and `listed_sources`; two sources that have ids of their own and one name; one
+            scan twice.
+    """
+    found = Sources({}, {}, {})
+    for source in listed_sources(sources):
+        told: list[str] = []
+        cohort, cases = read_source(source, tell=told.append)
+        scans = _distinct([s for case in cases for s in case.scans], [s for one in found.scans.values() for s in one])
+        number = 1 + sum(name.partition(" #")[0] == cohort for name in found.scans)
+        name = cohort if number == 1 else f"{cohort} #{number}"
+        found.scans[name] = scans
+        found.fingerprints[name] = source_fingerprint(source, cases)
+        if told:
+            found.notes[name] = told
+        for line in told:
+            note(f"{name}: {line}")
+    return found
+
+
+def listed_sources(sources: Sequence[str]) -> list[str]:
+    """The sources, each .toml file among them replaced by the `sources` that it lists (paths relative to the file).
+
+    Raises:
+        ValueError: no such file, not TOML, other keys than `sources`, or a list in a list.
+    """
+    found: list[str] = []
+    for source in sources:
+        if not source.endswith(".toml"):
+            found.append(source)
+            continue
+        for inner in read_config(Path(source), CorpusFile).sources:
+            name, equals, path = inner.rpartition("=")
+            if path.endswith(".toml"):
+                raise ValueError(f"{source} lists {inner}; expected folders and files of scans, not another list")
+            found.append(f"{name}{equals}{Path(source).parent / path}")
+    return found
+
+
+def read_source(source: str, *, tell: Tell = note) -> tuple[str, tuple[Case, ...]]:
+    """Cohort name and cases of `path` or `cohort=path`; without a name, BIDS trees are told from plain folders.
+
+    Args:
+        source: the words of the command line.
+        tell: takes what the cohort left out or found in conflict, one line per kind.
+
+    Raises:
+        ValueError: no such path, no such cohort, or a layout that does not fit it.
+    """
+    name, equals, rest = source.partition("=")
+    path = Path(rest if equals else source)
+    if not path.exists():
+        raise ValueError(f"no such file or folder: {path}")
+    if not equals:
+        tree = path / "participants.tsv"
+        name = "bids" if path.is_dir() and (tree.is_file() or any(path.glob("sub-*"))) else "folder"
+    cases = catalog.load("cohorts", name).cases(path, tell)
+    return name if equals else f"{name}:{path.resolve().name}", cases
+
+
+def source_fingerprint(source: str, cases: Sequence[Case]) -> str:
+    """What identifies a source: its own record where it has one, else names and sizes of its files."""
+    path = Path(source.partition("=")[2] or source)
+    try:
+        return fingerprint(read_record(path, verify=False))
+    except ValueError:
+        scans = [scan for case in cases for scan in case.scans]
+        return digest([[s.subject, s.session, s.contrast, s.path.name, s.path.stat().st_size] for s in scans])
+
+
+def _distinct(new: list[Scan], known: Sequence[Scan]) -> list[Scan]:
+    """`new`, of which nothing may be mistaken for something of `known`, the scans of earlier sources.
+
+    Ids of a named cohort are the same everywhere, so its scans may lie in several folders; ids of a BIDS tree, a
+    folder or a manifest mean something in it only, so two of these may not have one name.
+
+    Raises:
+        ValueError: two sources without ids of their own have one name, or two scans are of one contrast of a session.
+    """
+    shared = {s.cohort for s in new} & {s.cohort for s in known} - {*catalog.names("cohorts"), "file"}
+    if shared:
+        raise ValueError(f"two sources are both called {', '.join(sorted(shared))}; rename one of the folders or files")
+    seen = {(s.cohort, s.subject, s.session, s.contrast): s.path for s in known}
+    for scan in new:
+        if other := seen.get((scan.cohort, scan.subject, scan.session, scan.contrast)):
+            what = f"{scan.contrast} of {scan.cohort}/{scan.subject} {scan.session}".strip()
+            raise ValueError(f"{scan.path} and {other} are both {what}; give each scan once")
+    return new
