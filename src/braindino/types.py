@@ -38,6 +38,8 @@ class Scan:
     """Brain mask on the grid of `path`, where the cohort ships one."""
     label_map: Path | None = None
     """Voxel labels of a segmentation on the grid of `path`, where there are any."""
+    volume: int | str | None = None
+    """Which image, where `path` holds several: number of a 4-D volume, or name of an image of a DICOM folder."""
 
 
 @dataclass(frozen=True)

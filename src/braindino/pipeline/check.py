@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from braindino import catalog
@@ -15,14 +14,16 @@ from braindino.progress import progress
 from braindino.record import RECORD, read_record
 from braindino.types import Case
 from braindino.volume.brain import brain_mask
+from braindino.volume.dicom import is_dicom
 from braindino.volume.io import read_case, read_volume
 
 
-def check(target: str) -> list[str]:
+def check(target: str, *, assume_orientation: str | None = None, volume: str | None = None) -> list[str]:
     """Problems of one input, as lines that say what to do; prints what is good.
 
     A scan is read and verified as a whole, a cohort scan by scan, an artefact folder against its record, weights
-    against their digest, a config against its dataclass.
+    against their digest, a config against its dataclass. `assume_orientation` and `volume` are for scans (see
+    `read_volume`).
     """
     path = Path(target.partition("=")[2] or target)
     kinds: list[tuple[bool, Callable[[], str]]] = [
@@ -30,7 +31,8 @@ def check(target: str) -> list[str]:
         (path.is_dir() and (path / RECORD).is_file() and "=" not in target, lambda: _artefact(path)),
         (path.suffix in (".toml", ".json"), lambda: _config(path)),
         (path.suffix == ".safetensors", lambda: _weights(path)),
-        (path.is_file() and "=" not in target, lambda: _scan(path)),
+        (path.is_file() and "=" not in target, lambda: _scan(path, assume_orientation, volume)),
+        (path.is_dir() and "=" not in target and is_dicom(path), lambda: _scan(path, assume_orientation, volume)),
     ]
     for fits, look in kinds:
         if fits:
@@ -40,10 +42,10 @@ def check(target: str) -> list[str]:
                 return [str(error)]
             return []
     try:
-        name, cases = read_source(target)
+        name, cases = read_source(target, volume)
     except (ValueError, OSError) as error:
         return [str(error)]
-    return _cohort(name, cases)
+    return _cohort(name, cases, assume_orientation)
 
 
 def _missing(path: Path) -> str:
@@ -68,8 +70,8 @@ def _weights(path: Path) -> str:
     return f"{path}: {count} parameters, {model.config}, digest {metadata['digest'][:12]}"
 
 
-def _scan(path: Path) -> str:
-    volume = read_volume(path)
+def _scan(path: Path, assume: str | None, number: str | None) -> str:
+    volume = read_volume(path, volume=number, assume_orientation=assume)
     mask, told = brain_mask(volume)
     size = " x ".join(str(n) for n in volume.voxels.shape[1:])
     spacing = " x ".join(f"{mm:.2f}" for mm in volume.spacing_mm)
@@ -77,14 +79,14 @@ def _scan(path: Path) -> str:
     return f"{path}: {size} voxels of {spacing} mm; {'; '.join(volume.history)}; {told}, {millilitres:.0f} ml"
 
 
-def _cohort(name: str, cases: Sequence[Case]) -> list[str]:
+def _cohort(name: str, cases: Sequence[Case], assume: str | None) -> list[str]:
     """Counts of a cohort, and one line per scan that cannot be read."""
     problems = []
     with progress(f"check {name}", len(cases)) as advance:
         for case in cases:
             for scan in case.scans:
                 try:
-                    read_case([replace(scan)])
+                    read_case([scan], assume_orientation=assume)
                 except (ValueError, OSError) as error:
                     problems.append(f"{case.name} {scan.contrast}: {error}")
             advance()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from braindino import catalog
@@ -23,6 +24,7 @@ def prepare(
     *,
     workers: int = 0,
     assume_orientation: str | None = None,
+    volume: str | None = None,
 ) -> Corpus:
     """Build a corpus of axial slices from scans; a second call with the same input only opens it.
 
@@ -33,6 +35,7 @@ def prepare(
         recipe: the preprocessing, saved with the corpus and later with the encoder.
         workers: processes; 0 means one per core.
         assume_orientation: axis codes for files whose orientation codes are both 0.
+        volume: which image of scans that hold several (see `read_volume`).
 
     Raises:
         ValueError: no scan found, `out` holds another corpus, or every scan was quarantined.
@@ -40,13 +43,13 @@ def prepare(
     scans: list[Scan] = []
     parents: dict[str, str] = {}
     for source in sources:
-        cohort, cases = read_source(source)
+        cohort, cases = read_source(source, volume)
         scans += [scan for case in cases for scan in case.scans]
         parents[cohort] = source_fingerprint(source, cases)
     if not scans:
         raise ValueError("no scans to prepare; give at least one folder of MRI volumes")
     out = Path(out)
-    config = {"recipe": to_dict(recipe), "assume_orientation": assume_orientation}
+    config = {"recipe": to_dict(recipe), "assume_orientation": assume_orientation, "volume": volume}
     if is_done(out, "prepare", config, parents):
         return open_corpus(out)
     _claim(out, {"config": config, "parents": parents})
@@ -69,8 +72,10 @@ def prepare(
     return open_corpus(out)
 
 
-def read_source(source: str) -> tuple[str, tuple[Case, ...]]:
+def read_source(source: str, volume: str | None = None) -> tuple[str, tuple[Case, ...]]:
     """Cohort name and cases of `path` or `cohort=path`; without a name, BIDS trees are told from plain folders.
+
+    `volume` says which image of every scan is meant, for sources of 4-D files.
 
     Raises:
         ValueError: no such path, no such cohort, or a layout that does not fit it.
@@ -83,6 +88,8 @@ def read_source(source: str) -> tuple[str, tuple[Case, ...]]:
         tree = path / "participants.tsv"
         name = "bids" if path.is_dir() and (tree.is_file() or any(path.glob("sub-*"))) else "folder"
     cases = catalog.load("cohorts", name).cases(path)
+    if volume is not None:
+        cases = tuple(replace(c, scans=tuple(replace(scan, volume=volume) for scan in c.scans)) for c in cases)
     return name if equals else f"{name}:{path.resolve().name}", cases
 
 
