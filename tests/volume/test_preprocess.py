@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from braindino.volume.preprocess import from_slices, preprocess, restore, slice_positions_mm, to_slices
-from braindino.volume.recipe import Recipe
+from braindino.volume.recipe import Limits, Recipe
 from phantom import head
 
 RECIPE = Recipe(spacing_mm=4.0, size_px=48, slices=12)
@@ -27,6 +27,7 @@ def test_same_grid_is_left_as_it_is():
     volume = head(shape=(48, 48, 36))
     mask = np.ones((48, 48, 36), bool)
     recipe = Recipe(spacing_mm=4.0, size_px=48, slices=36, margin=0.0, clip_percent=(0.0, 100.0), brain_ml=(1.0, 1e5))
+    recipe = replace(recipe, limits=Limits(most_edge_share=1.0))
     prepared = preprocess(replace(volume, brain_mask=mask), recipe)
     image = volume.voxels[0]
     assert np.allclose(prepared.voxels[0], (image - image.mean()) / image.std(), atol=1e-4)

@@ -38,8 +38,10 @@ def prepare(
         volume: which image of scans that hold several (see `read_volume`).
 
     Raises:
-        ValueError: no scan found, `out` holds another corpus, or every scan was quarantined.
+        ValueError: no scan found, a recipe with neighbours, `out` holds another corpus, or every scan was quarantined.
     """
+    if recipe.neighbours:
+        raise ValueError("a corpus holds slices of one channel; recipe.neighbours must be 0 for prepare")
     scans: list[Scan] = []
     parents: dict[str, str] = {}
     for source in sources:
