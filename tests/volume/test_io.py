@@ -249,3 +249,10 @@ def test_a_choice_of_volume_reaches_read_case_and_is_told(tmp_path):
     assert np.array_equal(case.voxels[0], array[..., 1]) and "volume 1 of 3 taken" in case.history
     with pytest.raises(ValueError, match="must be the number"):
         read_volume(tmp_path / "x.nii.gz", volume="first")
+
+
+def test_a_repaired_header_is_told(tmp_path, capsys):
+    path = _header(tmp_path / "x.nii.gz", sform_code=1, pixdim=(1, -2, 1, 1, 1, 1, 1, 1))
+    told = read_volume(path).history
+    assert any("header repaired: pixdim[1,2,3] should be positive" in line for line in told)
+    assert not capsys.readouterr().err

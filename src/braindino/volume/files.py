@@ -6,6 +6,7 @@ budget taken from the header, and the header is checked before anything of its a
 
 from __future__ import annotations
 
+import logging
 import math
 import zlib
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ HEADER_BYTES = 544
 """Enough of a file for every header that is read (NIfTI-2: 540 bytes and the extension flag)."""
 SLACK_BYTES = 1 << 16
 """Bytes after the last voxel that are let pass (padding that some writers leave)."""
+QUIET = logging.Logger("braindino.volume", logging.CRITICAL)
+"""nibabel's remarks go into the history, not to the terminal."""
 ENDINGS = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
 
 
@@ -45,6 +48,8 @@ class Stored:
     data: bytes
     """The whole file that holds the voxels, decompressed."""
     offset: int
+    repairs: tuple[str, ...] = ()
+    """What nibabel found wrong with the header and put right (negative voxel sizes, for instance)."""
 
     @property
     def zooms_mm(self) -> Float[np.ndarray, " 3"]:
@@ -84,14 +89,14 @@ def open_image(path: Path) -> Stored:
         raise ValueError(f"{path}: expected a .nii or .nii.gz file, a .hdr/.img pair, or a folder of DICOM files")
     head, body = _pair(path)
     packed = head.read_bytes()
-    kind, header = _header(head, _start(head, packed), paired=head != body)
+    kind, header, repairs = _header(head, _start(head, packed), paired=head != body)
     shape, dtype, offset = _announced(body, header, paired=head != body)
     if head != body:
         _content(head, packed, len(header.binaryblock), len(packed) + MAX_RATIO)  # a damaged .hdr.gz is damage too
         packed = body.read_bytes()
     need = offset + math.prod(shape) * dtype.itemsize
     data = _content(body, packed, need, need + SLACK_BYTES)
-    return Stored(kind, header, shape, data, offset)
+    return Stored(kind, header, shape, data, offset, repairs)
 
 
 def stem(path: Path) -> str:
@@ -125,8 +130,8 @@ def _start(path: Path, packed: bytes) -> bytes:
         raise _damaged(path, error) from None
 
 
-def _header(path: Path, start: bytes, *, paired: bool) -> tuple[str, Any]:
-    """The kind of image and nibabel's header, valid by nibabel's own checks."""
+def _header(path: Path, start: bytes, *, paired: bool) -> tuple[str, Any, tuple[str, ...]]:
+    """The kind of image, nibabel's header, valid by nibabel's own checks, and what these put right."""
     reader: Any
     size = {int.from_bytes(start[:4], order) for order in ("little", "big")}
     if 540 in size:
@@ -136,11 +141,14 @@ def _header(path: Path, start: bytes, *, paired: bool) -> tuple[str, Any]:
     else:
         kind, reader = "NIfTI-1", Nifti1PairHeader if paired else Nifti1Header
     try:
-        header = reader(start[: reader.template_dtype.itemsize])
+        block = start[: reader.template_dtype.itemsize]
+        header = reader(block, check=False)
+        found = reader.diagnose_binaryblock(block)
+        header.check_fix(QUIET)
         header.get_slope_inter()
-        return kind, header
     except Exception as error:  # nibabel raises many kinds for a damaged header
         raise ValueError(f"{path} has no valid {kind.partition('-')[0]} header ({error}); is it an MR image?") from None
+    return kind, header, tuple(f"warning: header repaired: {line}" for line in found.splitlines())
 
 
 def _announced(path: Path, header: Any, *, paired: bool) -> tuple[tuple[int, ...], np.dtype[Any], int]:

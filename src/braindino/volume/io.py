@@ -131,7 +131,7 @@ def _read(path: Path, shown: Path, volume: int | None, assume: str | None) -> Vo
     image = open_image(path)
     history = [] if shown != path else [f"read {path.name} ({image.kind}), whole file verified"]
     affine, told = affine_of(image, path, assume)
-    history += [*told, scaling] if (scaling := image.scaling()) else told
+    history += [*image.repairs, *told, *filter(None, [image.scaling()])]
     array = _voxels(image, path, volume)
     if math.prod(image.shape[3:]) > 1:
         history.append(f"volume {volume} of {math.prod(image.shape[3:])} taken")

@@ -14,10 +14,13 @@ from braindino.volume.files import Stored
 SHEAR_TOLERANCE = 1e-2
 UNITS_MM = {1: 1e3, 3: 1e-3}
 """Millimetres per unit of length, by NIfTI's code: metre, micrometre; everything else is taken for millimetres."""
+EDGES_MM = (0.01, 100.0)
+"""Voxels with shorter or longer edges are no MR image: the header is wrong, or has another unit."""
 FORM_TOLERANCE_MM = 1.0
 """sform and qform that move a corner of the image further apart than this are told of in the history."""
 
 
+@np.errstate(all="ignore")  # a damaged header overflows; what comes of it is not finite, and refused
 def affine_of(image: Stored, path: Path, assume: str | None) -> tuple[Float[np.ndarray, "4 4"], tuple[str, ...]]:
     """The affine of a file in mm, and what was decided: the sform where its code is not 0, else the qform.
 
@@ -35,14 +38,16 @@ def affine_of(image: Stored, path: Path, assume: str | None) -> tuple[Float[np.n
         codes = int(image.header["sform_code"]), int(image.header["qform_code"])
     unit = UNITS_MM.get(int(image.header["xyzt_units"]) % 8, 1.0) if image.kind != "Analyze" else 1.0
     if codes == (0, 0):
+        _check_edges(path, zooms * unit)
         return _assumed(image, path, assume, zooms * unit)
     try:
         affine = _form(image, codes[0] != 0)
     except Exception as error:  # nibabel raises many kinds, for instance for a quaternion longer than 1
         raise ValueError(f"{path}: its orientation is not valid ({error}); repair the header") from None
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or (lengths * unit < 1e-3).any():
-        raise ValueError(f"{path}: its affine is degenerate; repair the header")
+    if not np.isfinite(affine).all():
+        raise ValueError(f"{path}: its affine is not finite; repair the header")
+    _check_edges(path, lengths * unit)
     directions = affine[:3, :3] / lengths
     if abs(np.linalg.det(directions)) < 0.1:
         raise ValueError(f"{path}: its affine is degenerate (axes nearly in one plane); repair the header")
@@ -85,6 +90,13 @@ def _assumed(
         raise ValueError(f"--assume-orientation {assume!r}: expected three axis codes such as RAS or LPI") from None
     affine[:3, :3] = affine[:3, :3] @ np.diag(zooms_mm)
     return affine, (f"orientation {assume.upper()} assumed ({why}), world origin unknown",)
+
+
+def _check_edges(path: Path, lengths_mm: Float[np.ndarray, " 3"]) -> None:
+    low, high = EDGES_MM
+    if not ((lengths_mm >= low) & (lengths_mm <= high)).all():
+        found = ", ".join(f"{length:g}" for length in lengths_mm)
+        raise ValueError(f"{path}: voxels of {found} mm (each {low:g} to {high:g} allowed); repair the header")
 
 
 def _form(image: Stored, use_sform: bool) -> Float[np.ndarray, "4 4"]:
