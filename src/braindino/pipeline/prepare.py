@@ -38,10 +38,12 @@ def prepare(
         volume: which image of scans that hold several (see `read_volume`).
 
     Raises:
-        ValueError: no scan found, a recipe with neighbours, `out` holds another corpus, or every scan was quarantined.
+        ValueError: no scan found, a recipe that a corpus cannot hold, `out` holds another corpus, or every scan was quarantined.
     """
-    if recipe.neighbours:
-        raise ValueError("a corpus holds slices of one channel; recipe.neighbours must be 0 for prepare")
+    if recipe.neighbours or recipe.least_change:
+        raise ValueError(
+            "a corpus holds every slice, in one channel: recipe.neighbours and recipe.least_change must be 0"
+        )
     scans: list[Scan] = []
     parents: dict[str, str] = {}
     for source in sources:

@@ -68,10 +68,10 @@ def read_labels(
     path = Path(path)
     image = open_image(path)
     affine, _ = affine_of(image, path, assume_orientation)
-    array = _voxels(image, path, None)
-    if not np.isfinite(array).all() or np.any(array != np.rint(array)) or np.abs(array).max() > 32767:
+    array, affine, _ = to_ras(_voxels(image, path, None), affine)
+    whole = array.dtype.kind in "bui" or (np.isfinite(array).all() and np.array_equal(array, np.rint(array)))
+    if not whole or array.min() < -32768 or array.max() > 32767:
         raise ValueError(f"{path}: label maps hold whole numbers only (to 32767); is this an image?")
-    array, affine, _ = to_ras(array, affine)
     if array.shape != like.voxels.shape[1:] or not np.allclose(affine, like.affine, atol=GRID_TOLERANCE, rtol=0):
         raise ValueError(
             f"{path}: grid {array.shape} differs from its scan's {like.voxels.shape[1:]} or has another affine; "
@@ -132,32 +132,34 @@ def _read(path: Path, shown: Path, volume: int | None, assume: str | None) -> Vo
     history = [] if shown != path else [f"read {path.name} ({image.kind}), whole file verified"]
     affine, told = affine_of(image, path, assume)
     history += [*image.repairs, *told, *filter(None, [image.scaling()])]
-    array = _voxels(image, path, volume)
+    array, affine, axes = to_ras(_voxels(image, path, volume), affine)
     if math.prod(image.shape[3:]) > 1:
         history.append(f"volume {volume} of {math.prod(image.shape[3:])} taken")
-    bad = ~np.isfinite(array)
-    if share := float(bad.mean()):
+    with np.errstate(all="ignore"):  # what overflows float32 becomes infinite, and that is counted
+        array = array.astype(np.float32, copy=False)
+    finite = np.isfinite(array)
+    if not finite.all():
+        share = 1 - float(finite.mean())
         if share > MAX_NONFINITE:
             raise ValueError(f"{path}: {share:.1%} of voxels are NaN or infinite (at most {MAX_NONFINITE:.0%} allowed)")
-        array = np.where(bad, np.float32(0), array)
-        history.append(f"{int(bad.sum())} NaN or infinite voxels set to 0")
+        array = np.where(finite, array, np.float32(0))
+        history.append(f"{int((~finite).sum())} NaN or infinite voxels set to 0")
     if array.min() == array.max():
         raise ValueError(f"{path}: every voxel has the value {array.flat[0]:g}; this is not an image")
-    array, affine, axes = to_ras(array, affine)
     if axes != "RAS":
         history.append(f"reoriented from {axes} to RAS")
     scan = Scan(cohort="", subject="", contrast=_contrast_in_name(shown), path=shown, volume=volume)
     return Volume(array[None], (scan.contrast,), affine, (scan,), history=tuple(history))
 
 
-def _voxels(image: Stored, path: Path, volume: int | None) -> Float[np.ndarray, "a b c"]:
+def _voxels(image: Stored, path: Path, volume: int | None) -> Shaped[np.ndarray, "a b c"]:
     count = math.prod(image.shape[3:])
     if volume is None and count > 1:
         raise ValueError(f"{path} holds {count} volumes; say which one (--volume 0 to {count - 1})")
     if volume is not None and not 0 <= volume < count:
         raise ValueError(f"{path} holds {count} volumes, there is no volume {volume}")
-    with np.errstate(all="ignore"):  # what overflows float32 becomes infinite, and that is counted
-        return np.ascontiguousarray(image.voxels(volume or 0), dtype=np.float32)
+    with np.errstate(all="ignore"):  # a wild slope overflows; what comes of it is not finite, and refused
+        return image.voxels(volume or 0)
 
 
 def _number(path: Path, volume: int | str | None) -> int | None:

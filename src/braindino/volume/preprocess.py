@@ -127,10 +127,11 @@ def _normalise(
     if not deviation > 1e-6 * max(abs(low), abs(high), 1e-12):
         raise ValueError("all voxels inside the brain mask have the same value; the mask does not fit the image")
     mean = float(inside.mean())
-    scaled = (np.clip(image, low, high) - mean) / deviation
-    if recipe.brain == "mask":
-        scaled = np.where(mask, scaled, recipe.background)
-    return np.asarray(scaled, np.float32)
+    if recipe.brain == "none":
+        return np.asarray((np.clip(image, low, high) - mean) / deviation, np.float32)
+    scaled = np.full(image.shape, recipe.background, np.float32)
+    scaled[mask] = (inside - mean) / deviation
+    return scaled
 
 
 def _target_grid(
