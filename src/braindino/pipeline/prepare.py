@@ -38,7 +38,8 @@ def prepare(
         volume: which image of scans that hold several (see `read_volume`).
 
     Raises:
-        ValueError: no scan found, a recipe that a corpus cannot hold, `out` holds another corpus, or every scan was quarantined.
+        ValueError: no scan found, a recipe that a corpus cannot hold, `out` holds another corpus, or every scan was
+            quarantined.
     """
     if recipe.neighbours or recipe.least_change:
         raise ValueError(
