@@ -30,7 +30,7 @@ $(VENV)/.for-demo: $(VENV)/.made $(PROJECT)
 
 $(VENV)/.for-test: $(VENV)/.made $(PROJECT)
 	@echo "installing into $(VENV) (some minutes, about 1.2 GB) ..."
-	$(INSTALL) -e '.[synthesis,tables,test]'
+	$(INSTALL) -e '.[synthesis,tables,dicom,registration,test]'
 	@touch $@ $(VENV)/.for-demo
 
 $(VENV)/.made:

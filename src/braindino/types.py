@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float16, Float32, Integer
 if TYPE_CHECKING:
     import pandas as pd
 
+    from braindino.volume.quality import Quality
     from braindino.volume.recipe import Recipe
 
 Kind = Literal["classification", "regression", "survival", "segmentation"]
@@ -38,6 +39,8 @@ class Scan:
     """Brain mask on the grid of `path`, where the cohort ships one."""
     label_map: Path | None = None
     """Voxel labels of a segmentation on the grid of `path`, where there are any."""
+    volume: int | str | None = None
+    """Which image, where `path` holds several: number of a 4-D volume, or name of an image of a DICOM folder."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,12 @@ class Volume:
     label_map: Integer[np.ndarray, "i j k"] | None = None
     history: tuple[str, ...] = ()
     """Every decision taken since the file was opened, in order, as sentences."""
+    quality: Quality | None = None
+    """Measured on the scan when it was prepared."""
+    position_mm: Float32[np.ndarray, " k"] | None = None
+    """World z coordinate of each slice of a prepared volume whose slices are not evenly spaced."""
+    to_scan: Float[np.ndarray, "4 4"] | None = None
+    """From this volume's world to the scan's, in mm, where it was aligned to a template."""
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

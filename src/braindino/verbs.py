@@ -36,13 +36,16 @@ class Prepare:
     """Processes; 0 means one per core."""
     assume_orientation: str | None = None
     """Axis codes (for example RAS) for files whose orientation codes are both 0."""
+    volume: str | None = None
+    """Which image where a scan holds several: number of a 4-D volume, or name of an image of a DICOM folder."""
 
     def run(self) -> None:
         """Prepare and say what came out."""
         from braindino.pipeline.prepare import prepare
         from braindino.record import read_record
 
-        prepare(self.sources, self.out, self.recipe, workers=self.workers, assume_orientation=self.assume_orientation)
+        choices = {"assume_orientation": self.assume_orientation, "volume": self.volume}
+        prepare(self.sources, self.out, self.recipe, workers=self.workers, **choices)
         facts = read_record(self.out)["facts"]
         print(f"{facts['slices']} slices of {facts['subjects']} subjects from {facts['scans']} scans in {self.out}")
         if facts["quarantined"]:
@@ -83,13 +86,15 @@ class Encode:
     """For encoders that draw their weights."""
     assume_orientation: str | None = None
     """Axis codes (for example RAS) for files whose orientation codes are both 0."""
+    volume: str | None = None
+    """Which image where a scan holds several: number of a 4-D volume, or name of an image of a DICOM folder."""
 
     def run(self) -> None:
         """Encode, tell failures, exit 1 if there are any."""
         from braindino.pipeline.encode import encode, load_encoder, write_features
         from braindino.pipeline.sources import listed_sources, read_source, source_fingerprint
 
-        found_in = {source: read_source(source)[1] for source in listed_sources(self.sources)}
+        found_in = {source: read_source(source, self.volume)[1] for source in listed_sources(self.sources)}
         cases = [case for found in found_in.values() for case in found]
         parents = {source: source_fingerprint(source, found) for source, found in found_in.items()}
         encoder = load_encoder(self.encoder, self.weights, self.seed)
@@ -238,12 +243,17 @@ class Check:
 
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[COHORT=]PATH")]
     """Files or folders."""
+    assume_orientation: str | None = None
+    """Axis codes (for example RAS) for scans whose orientation codes are both 0."""
+    volume: str | None = None
+    """Which image where a scan holds several: number of a 4-D volume, or name of an image of a DICOM folder."""
 
     def run(self) -> None:
         """Check each; exit 1 if any has a problem."""
         from braindino.pipeline.check import check
 
-        if problems := [line for path in self.paths for line in check(path)]:
+        choices = {"assume_orientation": self.assume_orientation, "volume": self.volume}
+        if problems := [line for path in self.paths for line in check(path, **choices)]:
             raise SystemExit("\n".join(problems))
 
 

@@ -180,3 +180,79 @@ def test_labels_must_be_whole_numbers(file):
     with pytest.raises(ValueError, match="whole numbers"):
         read_labels(file, read_volume(file))
     assert replace(read_volume(file)).label_map is None
+
+
+def test_sform_and_qform_that_differ_are_told(tmp_path, volume):
+    image = nib.Nifti1Image(volume.voxels[0], volume.affine)
+    image.set_sform(volume.affine, 1)
+    for shift, warned in ((0.5, False), (3.0, True)):
+        moved = volume.affine.copy()
+        moved[1, 3] += shift
+        image.set_qform(moved, 1)
+        nib.save(image, tmp_path / "x.nii.gz")
+        read = read_volume(tmp_path / "x.nii.gz")
+        assert any("differ by 3.0 mm" in line for line in read.history) is warned
+        assert np.allclose(read.affine, volume.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Pair, nib.Nifti2Pair])
+@pytest.mark.parametrize("ends", [(".hdr", ".img"), (".hdr", ".img.gz"), (".hdr.gz", ".img.gz")])
+def test_nifti_pairs(tmp_path, volume, kind, ends):
+    nib.save(kind(volume.voxels[0], volume.affine), tmp_path / "sub-01_T1w.img")
+    for plain, end in zip((".hdr", ".img"), ends, strict=True):
+        if end.endswith(".gz"):
+            path = tmp_path / f"sub-01_T1w{plain}"
+            (tmp_path / f"sub-01_T1w{end}").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+    for end in ends:
+        read = read_volume(tmp_path / f"sub-01_T1w{end}")
+        assert np.array_equal(read.voxels, volume.voxels) and read.contrasts == ("T1w",)
+        assert np.allclose(read.affine, volume.affine)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_analyze_pairs_have_no_orientation(tmp_path, order):
+    """OASIS-1 ships big-endian Analyze pairs, with a trailing axis of length 1."""
+    header = nib.AnalyzeHeader(endianness=order)
+    header.set_data_dtype(np.int16)
+    image = nib.AnalyzeImage(np.arange(120, dtype=np.int16).reshape(4, 5, 6, 1), None, header)
+    image.header.set_zooms((2, 3, 4, 1))
+    nib.save(image, tmp_path / "x.img")
+    with pytest.raises(ValueError, match=r"Analyze.*--assume-orientation"):
+        read_volume(tmp_path / "x.hdr")
+    read = read_volume(tmp_path / "x.img", assume_orientation="LAS")
+    assert np.array_equal(read.voxels[0], np.arange(120).reshape(4, 5, 6)[::-1])
+    assert read.spacing_mm == (2.0, 3.0, 4.0) and any("Analyze" in line for line in read.history)
+    (tmp_path / "x.hdr").unlink()
+    with pytest.raises(ValueError, match=r"\.hdr file of the pair .* missing"):
+        read_volume(tmp_path / "x.img")
+
+
+def test_lengths_in_metres_and_micrometres(tmp_path):
+    for unit, factor in (("meter", 1e3), ("micron", 1e-3), ("mm", 1.0), (None, 1.0)):
+        image = nib.Nifti1Image(np.arange(120, dtype=np.int16).reshape(4, 5, 6), np.diag([1 / factor] * 3 + [1.0]))
+        image.header.set_xyzt_units(unit)
+        nib.save(image, tmp_path / "x.nii")
+        assert np.allclose(read_volume(tmp_path / "x.nii").spacing_mm, 1.0)
+
+
+def test_an_overflowing_slope_is_counted_as_infinite(tmp_path):
+    path = _header(tmp_path / "x.nii.gz", scl_slope=3e38, scl_inter=0.0, sform_code=1)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        read_volume(path)
+
+
+def test_a_choice_of_volume_reaches_read_case_and_is_told(tmp_path):
+    array = np.random.default_rng(0).normal(size=(4, 5, 6, 3)).astype(np.float32)
+    nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "x.nii.gz")
+    case = read_case([Scan("c", "s", "T1w", tmp_path / "x.nii.gz", volume="1")])
+    assert np.array_equal(case.voxels[0], array[..., 1]) and "volume 1 of 3 taken" in case.history
+    with pytest.raises(ValueError, match="must be the number"):
+        read_volume(tmp_path / "x.nii.gz", volume="first")
+
+
+def test_a_repaired_header_is_told(tmp_path, capsys):
+    path = _header(tmp_path / "x.nii.gz", sform_code=1, pixdim=(1, -2, 1, 1, 1, 1, 1, 1))
+    told = read_volume(path).history
+    assert any("header repaired: pixdim[1,2,3] should be positive" in line for line in told)
+    assert not capsys.readouterr().err

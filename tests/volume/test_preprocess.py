@@ -1,11 +1,10 @@
 from dataclasses import replace
 
-import nibabel as nib
 import numpy as np
 import pytest
 
 from braindino.volume.preprocess import from_slices, preprocess, restore, slice_positions_mm, to_slices
-from braindino.volume.recipe import Recipe
+from braindino.volume.recipe import Limits, Recipe
 from phantom import head
 
 RECIPE = Recipe(spacing_mm=4.0, size_px=48, slices=12)
@@ -28,6 +27,7 @@ def test_same_grid_is_left_as_it_is():
     volume = head(shape=(48, 48, 36))
     mask = np.ones((48, 48, 36), bool)
     recipe = Recipe(spacing_mm=4.0, size_px=48, slices=36, margin=0.0, clip_percent=(0.0, 100.0), brain_ml=(1.0, 1e5))
+    recipe = replace(recipe, limits=Limits(most_edge_share=1.0))
     prepared = preprocess(replace(volume, brain_mask=mask), recipe)
     image = volume.voxels[0]
     assert np.allclose(prepared.voxels[0], (image - image.mean()) / image.std(), atol=1e-4)
@@ -58,33 +58,6 @@ def test_restore_brings_a_map_back_to_its_voxels(volume):
     back = restore(prepared.brain_mask[None].astype(np.float32), prepared, volume)[0] > 0.5
     both = 2 * (back & volume.brain_mask).sum() / (back.sum() + volume.brain_mask.sum())
     assert both > 0.97
-
-
-def test_all_48_axis_codes_give_the_same_slices(tmp_path, volume):
-    from itertools import permutations, product
-
-    from braindino.volume.io import read_volume
-
-    reference = None
-    image = nib.Nifti1Image(volume.voxels[0], volume.affine)
-    for axes in permutations(range(3)):
-        for flips in product((1, -1), repeat=3):
-            turned = image.as_reoriented(np.array([[a, f] for a, f in zip(axes, flips, strict=True)]))
-            nib.save(turned, tmp_path / "x.nii.gz")
-            prepared = preprocess(read_volume(tmp_path / "x.nii.gz"), RECIPE)
-            reference = prepared if reference is None else reference
-            assert np.allclose(prepared.voxels, reference.voxels, atol=1e-3), (axes, flips)
-            assert np.allclose(prepared.affine, reference.affine, atol=1e-3)
-
-
-def test_a_left_right_marker_stays_left(volume):
-    marked = volume.voxels.copy()
-    marked[0, 10:13, 24, 18] = 400.0  # low i is left in RAS
-    prepared = preprocess(
-        replace(volume, voxels=marked), Recipe(spacing_mm=4.0, size_px=48, slices=36, clip_percent=(0.0, 100.0))
-    )
-    picture = to_slices(prepared.voxels).max(axis=(0, 1, 2))
-    assert np.argmax(picture) < 24
 
 
 def test_antialiased_shrinking_keeps_the_mean(volume):

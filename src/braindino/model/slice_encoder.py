@@ -19,7 +19,10 @@ BATCH_PIXELS = 32 * 224 * 224
 
 @dataclass(frozen=True)
 class SliceEncoder:
-    """A frozen ViT with its recipe (the `Encoder` protocol of `types`). One view per slice and contrast."""
+    """A frozen ViT with its recipe (the `Encoder` protocol of `types`). One view per slice and contrast.
+
+    With `recipe.neighbours` n a view has 2 n + 1 channels: the slice between those below and above it.
+    """
 
     name: str
     model: VisionTransformer
@@ -29,6 +32,12 @@ class SliceEncoder:
         if self.recipe.size_px % self.model.config.patch_size:
             raise ValueError(
                 f"recipe.size_px {self.recipe.size_px} is no multiple of the patch size {self.model.config.patch_size}"
+            )
+        channels = 2 * self.recipe.neighbours + 1
+        if self.model.config.in_channels != channels:
+            raise ValueError(
+                f"model.in_channels is {self.model.config.in_channels}, but recipe.neighbours "
+                f"{self.recipe.neighbours} gives {channels}"
             )
         self.model.eval().requires_grad_(False)
 
@@ -46,7 +55,9 @@ class SliceEncoder:
         """CLS (and with `patches` storage and patch) tokens of every slice of every contrast."""
         prepared = preprocess(volume, self.recipe, every_slice=every_slice)
         pictures = to_slices(prepared.voxels)
-        slices = pictures.transpose(1, 0, 2, 3).reshape(-1, 1, *pictures.shape[2:])
+        channels, (rows, columns) = self.model.config.in_channels, pictures.shape[2:]
+        views = pictures.reshape(len(pictures), -1, channels, rows, columns).transpose(1, 0, 2, 3, 4)
+        slices = views.reshape(-1, channels, rows, columns)
         device = next(self.model.parameters()).device
         size = max(1, BATCH_PIXELS // self.recipe.size_px**2)
         cls, storage, patch = [], [], []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,26 +18,32 @@ from braindino.progress import progress
 from braindino.record import RECORD, read_record
 from braindino.types import Case, Volume
 from braindino.volume.brain import brain_mask
+from braindino.volume.dicom import is_dicom
 from braindino.volume.io import read_case, read_volume
 
 
-def check(target: str) -> list[str]:
+def check(target: str, *, assume_orientation: str | None = None, volume: str | None = None) -> list[str]:
     """Problems of one input, as lines that say what to do; prints what is good.
 
     A scan is read and verified as a whole, an artefact folder against its record, weights against their digest, a
     config against its dataclass. Of a cohort it is printed what its plug-in left out, decided or found in conflict
     (these are published defects, or labels that are not there: no problem of the input); every scan is read and
     verified, and label maps must hold the values of their scheme. Of a .toml with `sources` each source is checked.
+    `assume_orientation` and `volume` are for scans (see `read_volume`).
     """
     path = Path(target.partition("=")[2] or target)
     if path.suffix == ".toml" and "sources" in _keys(path):
-        return [f"{source}: {line}" for source in listed_sources([target]) for line in check(source)]
+        checked = (
+            (one, check(one, assume_orientation=assume_orientation, volume=volume)) for one in listed_sources([target])
+        )
+        return [f"{source}: {line}" for source, lines in checked for line in lines]
     kinds: list[tuple[bool, Callable[[], str]]] = [
         (not path.exists(), lambda: _missing(path)),
         (path.is_dir() and (path / RECORD).is_file() and "=" not in target, lambda: _artefact(path)),
         (path.suffix in (".toml", ".json"), lambda: _config(path)),
         (path.suffix == ".safetensors", lambda: _weights(path)),
-        (path.is_file() and "=" not in target, lambda: _scan(path)),
+        (path.is_file() and "=" not in target, lambda: _scan(path, assume_orientation, volume)),
+        (path.is_dir() and "=" not in target and is_dicom(path), lambda: _scan(path, assume_orientation, volume)),
     ]
     for fits, look in kinds:
         if fits:
@@ -49,10 +54,10 @@ def check(target: str) -> list[str]:
             return []
     told: list[str] = []
     try:
-        name, cases = read_source(target, tell=told.append)
+        name, cases = read_source(target, volume, tell=told.append)
     except (ValueError, OSError) as error:
         return [str(error), *_where_from(target.partition("=")[0] if "=" in target else "")]
-    return _cohort(name, cases, told)
+    return _cohort(name, cases, told, assume_orientation)
 
 
 def _keys(path: Path) -> set[str]:
@@ -85,8 +90,8 @@ def _weights(path: Path) -> str:
     return f"{path}: {count} parameters, {model.config}, digest {metadata['digest'][:12]}"
 
 
-def _scan(path: Path) -> str:
-    volume = read_volume(path)
+def _scan(path: Path, assume: str | None, number: str | None) -> str:
+    volume = read_volume(path, volume=number, assume_orientation=assume)
     mask, told = brain_mask(volume)
     size = " x ".join(str(n) for n in volume.voxels.shape[1:])
     spacing = " x ".join(f"{mm:.2f}" for mm in volume.spacing_mm)
@@ -94,14 +99,14 @@ def _scan(path: Path) -> str:
     return f"{path}: {size} voxels of {spacing} mm; {'; '.join(volume.history)}; {told}, {millilitres:.0f} ml"
 
 
-def _cohort(name: str, cases: Sequence[Case], told: Sequence[str]) -> list[str]:
+def _cohort(name: str, cases: Sequence[Case], told: Sequence[str], assume: str | None) -> list[str]:
     """Prints counts, participant columns, notes and origin; one line per scan or label map that cannot be used."""
     problems = []
     with progress(f"check {name}", len(cases)) as advance:
         for case in cases:
             for scan in case.scans:
                 try:
-                    _labels(read_case([replace(scan)]), case)
+                    _labels(read_case([scan], assume_orientation=assume), case)
                 except (ValueError, OSError) as error:
                     problems.append(f"{case.name} {scan.contrast}: {error}")
             advance()

@@ -12,11 +12,12 @@ from braindino.pipeline.analyze import analyze, write_analysis
 from braindino.pipeline.encode import encode, load_encoder, read_features, write_features
 from braindino.pipeline.fit import fit, load_task, read_head, write_head
 from braindino.pipeline.predict import predict, read_predictions, write_predictions
-from braindino.pipeline.prepare import prepare, read_source
+from braindino.pipeline.prepare import prepare
 from braindino.pipeline.pretrain import pretrain
 from braindino.pipeline.report import report
 from braindino.pipeline.score import score, write_scores
 from braindino.pipeline.similarity import write_similarity
+from braindino.pipeline.sources import read_source
 from braindino.pipeline.synthesize import synthesize
 from braindino.pretraining.config import PretrainConfig
 from braindino.record import fingerprint, is_done, read_record, write_bytes

@@ -9,7 +9,6 @@ from pathlib import Path
 from braindino.config import to_dict
 from braindino.corpus.build import build_shards, plan
 from braindino.corpus.shards import Corpus, merge_parts, open_corpus
-from braindino.pipeline.sources import read_source as read_source  # for those who know it from here
 from braindino.pipeline.sources import read_sources
 from braindino.progress import progress
 from braindino.record import digest, is_done, write_json, write_record
@@ -23,6 +22,7 @@ def prepare(
     *,
     workers: int = 0,
     assume_orientation: str | None = None,
+    volume: str | None = None,
 ) -> Corpus:
     """Build a corpus of axial slices from scans; a second call with the same input only opens it.
 
@@ -35,16 +35,22 @@ def prepare(
         recipe: the preprocessing, saved with the corpus and later with the encoder.
         workers: processes; 0 means one per core.
         assume_orientation: axis codes for files whose orientation codes are both 0.
+        volume: which image of scans that hold several (see `read_volume`).
 
     Raises:
-        ValueError: no scan found, `out` holds another corpus, or every scan was quarantined.
+        ValueError: no scan found, a recipe that a corpus cannot hold, `out` holds another corpus, or every scan was
+            quarantined.
     """
-    named = read_sources(sources)
+    if recipe.neighbours or recipe.least_change:
+        raise ValueError(
+            "a corpus holds every slice, in one channel: recipe.neighbours and recipe.least_change must be 0"
+        )
+    named = read_sources(sources, volume)
     scans, parents = [scan for found in named.scans.values() for scan in found], named.fingerprints
     if not scans:
         raise ValueError("no scans to prepare; give at least one folder of MRI volumes")
     out = Path(out)
-    config = {"recipe": to_dict(recipe), "assume_orientation": assume_orientation}
+    config = {"recipe": to_dict(recipe), "assume_orientation": assume_orientation, "volume": volume}
     if is_done(out, "prepare", config, parents):
         return open_corpus(out)
     _claim(out, {"config": config, "parents": parents})

@@ -36,7 +36,8 @@ def write_similarity(encoders: Mapping[str, Encoder], case: Case, out: Path) -> 
     for name, encoder in encoders.items():
         tokens = encoder.tokens(volume, patches=True)
         number, labels = _slice_with_lesion(tokens)
-        slices = to_slices(tokens.prepared.voxels)[number]
+        channels = len(tokens.prepared.voxels) // len(tokens.prepared.contrasts)
+        slices = to_slices(tokens.prepared.voxels)[number, channels // 2 :: channels]
         points = points or _points(tokens, slices, labels, number)
         write_array(out / f"{name}.npy", _maps(tokens, number, points))
         write_array(out / "slice.npy", slices[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from braindino import catalog
@@ -32,8 +32,8 @@ class Sources:
     """What its cohort left out or found in conflict, where there is anything."""
 
 
-def read_sources(sources: Sequence[str]) -> Sources:
-    """The scans of every source; what a cohort tells is said on stderr and kept.
+def read_sources(sources: Sequence[str], volume: str | None = None) -> Sources:
+    """The scans of every source; what a cohort tells is said on stderr and kept. `volume` as in `read_source`.
 
     Raises:
         ValueError: as `read_source` and `listed_sources`; two sources that have ids of their own and one name; one
@@ -42,7 +42,7 @@ def read_sources(sources: Sequence[str]) -> Sources:
     found = Sources({}, {}, {})
     for source in listed_sources(sources):
         told: list[str] = []
-        cohort, cases = read_source(source, tell=told.append)
+        cohort, cases = read_source(source, volume, tell=told.append)
         scans = _distinct([s for case in cases for s in case.scans], [s for one in found.scans.values() for s in one])
         number = 1 + sum(name.partition(" #")[0] == cohort for name in found.scans)
         name = cohort if number == 1 else f"{cohort} #{number}"
@@ -74,11 +74,12 @@ def listed_sources(sources: Sequence[str]) -> list[str]:
     return found
 
 
-def read_source(source: str, *, tell: Tell = note) -> tuple[str, tuple[Case, ...]]:
+def read_source(source: str, volume: str | None = None, *, tell: Tell = note) -> tuple[str, tuple[Case, ...]]:
     """Cohort name and cases of `path` or `cohort=path`; without a name, BIDS trees are told from plain folders.
 
     Args:
         source: the words of the command line.
+        volume: which image of every scan is meant, for sources of 4-D files or DICOM series.
         tell: takes what the cohort left out or found in conflict, one line per kind.
 
     Raises:
@@ -92,6 +93,8 @@ def read_source(source: str, *, tell: Tell = note) -> tuple[str, tuple[Case, ...
         tree = path / "participants.tsv"
         name = "bids" if path.is_dir() and (tree.is_file() or any(path.glob("sub-*"))) else "folder"
     cases = catalog.load("cohorts", name).cases(path, tell)
+    if volume is not None:
+        cases = tuple(replace(c, scans=tuple(replace(scan, volume=volume) for scan in c.scans)) for c in cases)
     return name if equals else f"{name}:{path.resolve().name}", cases
 
 

@@ -1,7 +1,7 @@
-"""Where the brain is: the given mask, else an already stripped image, else a built-in extractor.
+"""Where the brain is: the given mask, else an already stripped image, else an extractor.
 
 The built-in extractor is plain morphology (threshold, opening, connected component), good enough to centre and
-normalise a T1-weighted head. Where it matters bring the mask of HD-BET, SynthStrip or deepbet.
+normalise a T1-weighted head. Where it matters bring a mask, or let the recipe name deepbet, HD-BET or SynthStrip.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from braindino.types import Volume
+from braindino.volume.extractors import run_extractor
 
 STRIPPED_ML = (500.0, 2300.0)
 """Volume of the non-zero part of a skull-stripped image; a head with its skull is larger."""
@@ -21,11 +22,13 @@ RADII_MM = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0)
 CLOSING_MM = 8.0
 
 
-def brain_mask(volume: Volume) -> tuple[Bool[np.ndarray, "i j k"], str]:
+def brain_mask(volume: Volume, extractor: str = "builtin") -> tuple[Bool[np.ndarray, "i j k"], str]:
     """The brain mask of `volume` and a sentence that says where it comes from.
 
+    A given mask comes first, then that of an already stripped image, then the recipe's `brain_extractor`.
+
     Raises:
-        ValueError: the given mask is empty, or the built-in extractor finds no brain.
+        ValueError: the given mask is empty, or the extractor is missing, fails or finds no brain.
     """
     if volume.brain_mask is not None:
         if not volume.brain_mask.any():
@@ -34,7 +37,9 @@ def brain_mask(volume: Volume) -> tuple[Bool[np.ndarray, "i j k"], str]:
     stripped = stripped_mask(volume)
     if stripped is not None:
         return stripped, "already skull-stripped: mask is every voxel that differs from the background"
-    return extract(volume.voxels[0], volume.spacing_mm), "brain mask by the built-in extractor"
+    if extractor == "builtin":
+        return extract(volume.voxels[0], volume.spacing_mm), "brain mask by the built-in extractor"
+    return run_extractor(volume, extractor), f"brain mask by {extractor}"
 
 
 def stripped_mask(volume: Volume) -> Bool[np.ndarray, "i j k"] | None:
@@ -77,7 +82,7 @@ def extract(image: Float[np.ndarray, "i j k"], spacing_mm: tuple[float, float, f
     if not STRIPPED_ML[0] <= millilitres <= STRIPPED_ML[1]:
         raise ValueError(
             f"the built-in extractor finds no brain (a part of {millilitres:.0f} ml); "
-            "give a brain mask, for example from HD-BET or SynthStrip"
+            "give a brain mask, or choose another recipe.brain_extractor (deepbet, hd-bet, synthstrip)"
         )
     return _back(brain, image.shape)
 

@@ -9,14 +9,18 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
+from scipy.ndimage import affine_transform
 
 from braindino.types import Volume
 from braindino.volume.brain import brain_mask
+from braindino.volume.choose import slice_centres
+from braindino.volume.itk import align, correct_bias
+from braindino.volume.quality import quality, require
 from braindino.volume.recipe import Recipe
 
 
 def preprocess(volume: Volume, recipe: Recipe, *, every_slice: bool = False) -> Volume:
-    """Brain mask, clip and z-score inside it, resample in mm, crop to the brain, cut into axial slices.
+    """Brain mask, quality, corrections, clip and z-score inside the mask, resample in mm, crop to the brain, cut.
 
     For each contrast, with a, b the percentiles `clip_percent` of x inside the mask M: x <- clip(x, a, b), then
     x <- (x - mean_M(x)) / sd_M(x), and background outside M. Resampling is linear and antialiased (a triangle as
@@ -28,38 +32,39 @@ def preprocess(volume: Volume, recipe: Recipe, *, every_slice: bool = False) -> 
         every_slice: one slice per `spacing_mm` over the whole brain instead of `slices` (dense prediction).
 
     Returns:
-        A volume of `size_px` x `size_px` x slices; its `brain_mask` and `label_map` (nearest neighbour) come along.
+        A volume of `size_px` x `size_px` x slices, with its `brain_mask`, `label_map` (nearest neighbour) and
+        `quality`. With `neighbours` n each contrast has 2 n + 1 channels in a row, from the lowest to the highest.
 
     Raises:
-        ValueError: brain volume outside `brain_ml`, or no variation of intensity inside the brain.
+        ValueError: no brain mask, a scan beyond `brain_ml` or the `limits`, or no variation inside the brain.
     """
-    mask, told = brain_mask(volume)
-    millilitres = float(mask.sum()) * float(np.prod(volume.spacing_mm)) / 1000
-    low, high = recipe.brain_ml
-    if not low <= millilitres <= high:
-        raise ValueError(
-            f"brain mask of {millilitres:.0f} ml (expected {low:.0f} to {high:.0f}); mask or header is wrong"
-        )
-    voxels = np.stack([_normalise(image, mask, recipe) for image in volume.voxels])
+    mask, told = brain_mask(volume, recipe.brain_extractor)
+    found = quality(volume, mask)
+    require(found, recipe)
+    volume, mask = _corrected(volume, mask, recipe)
+    voxels = np.stack([_normalise(image, mask, recipe) for image in volume.voxels]) - np.float32(recipe.background)
     centres = _target_grid(mask, volume.spacing_mm, recipe, every_slice)
-    weights = [
-        _weights(centre, size, recipe.spacing_mm / step)
-        for centre, size, step in zip(centres, mask.shape, volume.spacing_mm, strict=True)
+    windows = [
+        _all_weights(centres, mask.shape, volume.spacing_mm, recipe, offset)
+        for offset in range(-recipe.neighbours, recipe.neighbours + 1)
     ]
     nearest = np.ix_(*[np.clip(np.rint(c).astype(int), 0, n - 1) for c, n in zip(centres, mask.shape, strict=True)])
     inside = np.all(np.meshgrid(*map(_within, centres, mask.shape), indexing="ij"), axis=0)
     labels = None if volume.label_map is None else np.where(inside, volume.label_map[nearest], 0)
+    even = every_slice or recipe.slice_rule == "uniform"
     return replace(
         volume,
-        voxels=np.stack([_resample(image - recipe.background, weights) for image in voxels])
+        voxels=np.stack([_resample(image, window) for image in voxels for window in windows])
         + np.float32(recipe.background),
         affine=_grid_affine(volume.affine, centres),
-        brain_mask=_resample(mask.astype(np.float32), weights) > 0.5,
+        brain_mask=_resample(mask.astype(np.float32), windows[recipe.neighbours]) > 0.5,
         label_map=labels,
+        quality=found,
+        position_mm=None if even else _positions_mm(volume.affine, centres),
         history=(
             *volume.history,
             told,
-            f"recipe {recipe.hash()}: {millilitres:.0f} ml of brain, {len(centres[2])} slices",
+            f"recipe {recipe.hash()}: {found.brain_ml:.0f} ml of brain, {len(centres[2])} slices",
         ),
     )
 
@@ -67,9 +72,12 @@ def preprocess(volume: Volume, recipe: Recipe, *, every_slice: bool = False) -> 
 def restore(
     dense: Float[np.ndarray, "region i j k"], prepared: Volume, original: Volume
 ) -> Float32[np.ndarray, "region a b c"]:
-    """Carry maps from the grid of `preprocess` back to the grid of the original volume, linearly; 0 outside."""
-    inverse = np.linalg.inv(prepared.affine) @ original.affine
+    """Carry maps from the grid of `preprocess` (with `every_slice`) back to the original's, linearly; 0 outside."""
+    world = original.affine if prepared.to_scan is None else np.linalg.inv(prepared.to_scan) @ original.affine
+    inverse = np.linalg.inv(prepared.affine) @ world
     shape = original.voxels.shape[1:]
+    if prepared.to_scan is not None:
+        return np.stack([affine_transform(m, inverse, output_shape=shape, order=1).astype(np.float32) for m in dense])
     weights = [
         _weights(inverse[axis, axis] * np.arange(size) + inverse[axis, 3], dense.shape[1 + axis], 1.0)
         for axis, size in enumerate(shape)
@@ -88,10 +96,25 @@ def from_slices(slices: Shaped[np.ndarray, "k contrast row column"]) -> Shaped[n
 
 
 def slice_positions_mm(volume: Volume) -> Float32[np.ndarray, " k"]:
-    """World z coordinate of the centre of each axial slice, in mm."""
+    """World z coordinate of the centre of each axial slice, in mm (of the template's world where it was aligned)."""
+    if volume.position_mm is not None:
+        return volume.position_mm
     middle = np.array([(volume.voxels.shape[1] - 1) / 2, (volume.voxels.shape[2] - 1) / 2])
     k = np.arange(volume.voxels.shape[3])
     return np.asarray(volume.affine[2, :2] @ middle + volume.affine[2, 2] * k + volume.affine[2, 3], np.float32)
+
+
+def _corrected(
+    volume: Volume, mask: Bool[np.ndarray, "i j k"], recipe: Recipe
+) -> tuple[Volume, Bool[np.ndarray, "i j k"]]:
+    """Bias field and pose, where the recipe asks for it."""
+    if recipe.bias == "n4":
+        volume = correct_bias(volume, mask)
+    if recipe.template == "mni152":
+        volume = align(volume, mask)
+        assert volume.brain_mask is not None
+        mask = volume.brain_mask
+    return volume, mask
 
 
 def _normalise(
@@ -104,10 +127,11 @@ def _normalise(
     if not deviation > 1e-6 * max(abs(low), abs(high), 1e-12):
         raise ValueError("all voxels inside the brain mask have the same value; the mask does not fit the image")
     mean = float(inside.mean())
-    scaled = (np.clip(image, low, high) - mean) / deviation
-    if recipe.brain == "mask":
-        scaled = np.where(mask, scaled, recipe.background)
-    return np.asarray(scaled, np.float32)
+    if recipe.brain == "none":
+        return np.asarray((np.clip(image, low, high) - mean) / deviation, np.float32)
+    scaled = np.full(image.shape, recipe.background, np.float32)
+    scaled[mask] = (inside - mean) / deviation
+    return scaled
 
 
 def _target_grid(
@@ -119,13 +143,7 @@ def _target_grid(
         first, last = _extent(mask, axis)
         offsets = (np.arange(recipe.size_px) - (recipe.size_px - 1) / 2) * recipe.spacing_mm / spacing_mm[axis]
         centres.append((first + last) / 2 + offsets)
-    first, last = _extent(mask, 2)
-    if every_slice:
-        count = max(1, int((last - first + 1) * spacing_mm[2] / recipe.spacing_mm))
-        centres.append(np.linspace(first, last, count))
-    else:
-        margin = recipe.margin * (last - first)
-        centres.append(np.linspace(first + margin, last - margin, recipe.slices))
+    centres.append(slice_centres(*_extent(mask, 2), spacing_mm[2], recipe, every_slice=every_slice))
     return centres
 
 
@@ -149,11 +167,29 @@ def _weights(centres: Float[np.ndarray, " out"], size: int, width: float) -> Flo
     return np.asarray(full[:, inside] / total, np.float32)
 
 
+def _all_weights(
+    centres: list[np.ndarray],
+    shape: tuple[int, ...],
+    spacing_mm: tuple[float, float, float],
+    recipe: Recipe,
+    offset: int,
+) -> list[np.ndarray]:
+    """Interpolation matrices of the three axes, for slices moved up by `offset` times the recipe's spacing."""
+    moved = [centres[0], centres[1], centres[2] + offset * recipe.spacing_mm / spacing_mm[2]]
+    return [_weights(c, size, recipe.spacing_mm / step) for c, size, step in zip(moved, shape, spacing_mm, strict=True)]
+
+
 def _resample(image: Float[np.ndarray, "i j k"], weights: list[np.ndarray]) -> Float32[np.ndarray, "a b c"]:
     """Apply one interpolation matrix per axis, the last axis first (it shrinks the most)."""
     along_k = image @ weights[2].T
     along_j = np.einsum("ijk,bj->ibk", along_k, weights[1], optimize=True)
     return np.asarray(np.tensordot(weights[0], along_j, axes=(1, 0)), np.float32)
+
+
+def _positions_mm(affine: Float[np.ndarray, "4 4"], centres: list[np.ndarray]) -> Float32[np.ndarray, " k"]:
+    """World z coordinate of the centre of each slice of a grid."""
+    middle = np.array([centres[0].mean(), centres[1].mean()])
+    return np.asarray(affine[2, :2] @ middle + affine[2, 2] * centres[2] + affine[2, 3], np.float32)
 
 
 def _within(centres: Float[np.ndarray, " n"], size: int) -> Bool[np.ndarray, " n"]:
