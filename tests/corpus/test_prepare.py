@@ -1,4 +1,6 @@
+import fcntl
 import hashlib
+import os
 import shutil
 
 import numpy as np
@@ -25,7 +27,7 @@ def scans(tmp_path):
 
 
 def _hashes(folder):
-    names = [*sorted(folder.glob("shard-*.npy")), folder / "index.tsv", folder / "quarantine.tsv"]
+    names = [*sorted(folder.glob("*.npy")), *sorted(folder.glob("*.tsv"))]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
 
 
@@ -107,14 +109,53 @@ def test_two_recipes_never_mix_in_one_folder(tmp_path, scans):
         prepare([str(scans)], tmp_path / "mine", RECIPE, workers=1)
 
 
-def test_a_changed_shard_is_refused(tmp_path, scans):
+def test_a_damaged_corpus_is_made_again_not_committed_again(tmp_path, scans):
     corpus = prepare([str(scans)], tmp_path / "corpus", RECIPE, workers=1)
+    before = _hashes(corpus.folder)
     path = corpus.folder / "shard-00000.npy"
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(ValueError, match="differs from its record"):
-        open_corpus(corpus.folder)
+    prepare([str(scans)], tmp_path / "corpus", RECIPE, workers=1)
+    assert _hashes(corpus.folder) == before
+
+
+def test_a_shard_that_changed_before_the_resume_is_made_again(tmp_path, scans, monkeypatch):
+    prepare([str(scans)], tmp_path / "whole", RECIPE, workers=1)
+    out = tmp_path / "corpus"
+    with monkeypatch.context() as patch:
+        patch.setattr("braindino.pipeline.prepare.merge_parts", lambda *a: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            prepare([str(scans)], out, RECIPE, workers=1)
+    data = bytearray((out / "shard-00000.npy").read_bytes())
+    data[-5] ^= 1
+    (out / "shard-00000.npy").write_bytes(bytes(data))
+    prepare([str(scans)], out, RECIPE, workers=1)
+    assert _hashes(out) == _hashes(tmp_path / "whole")
+
+
+def test_two_processes_never_write_to_one_folder(tmp_path, scans):
+    out = tmp_path / "corpus"
+    out.mkdir()
+    descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(ValueError, match="another process is writing"):
+        prepare([str(scans)], out, RECIPE, workers=1)
+    os.close(descriptor)
+    assert len(prepare([str(scans)], out, RECIPE, workers=1)) == 40
+
+
+def test_the_table_of_scans_says_how_each_was_acquired(tmp_path):
+    volume = head()
+    flipped = np.diag([-1.0, 1.0, 1.0, 1.0]) @ volume.affine
+    write_nifti(tmp_path / "scans" / "a_T1w.nii.gz", volume.voxels[0], flipped)
+    write_nifti(tmp_path / "scans" / "b_T2w.nii", volume.voxels[0], volume.affine)
+    scans = prepare([str(tmp_path / "scans")], tmp_path / "corpus", RECIPE, workers=1).scans.set_index("subject")
+    assert list(scans["axes"]) == ["LAS", "RAS"] and list(scans["contrast"]) == ["T1w", "T2w"]
+    assert (scans[["spacing_r_mm", "spacing_a_mm", "spacing_s_mm"]] == 4).all(axis=None)
+    assert np.allclose(scans["brain_ml"], volume.brain_mask.sum() * 64 / 1000, rtol=0.02)
+    assert list(scans["first"]) == [0, 8] and list(scans["slices"]) == [8, 8]
+    assert scans["voxel_hash"].nunique() == 2 and scans["voxel_hash"].str.len().eq(16).all()
 
 
 @pytest.mark.parametrize("source", ["none", "empty", "xyz=empty"])

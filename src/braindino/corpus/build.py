@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
+import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float16, Float32, Shaped
 
-from braindino.corpus.shards import is_written, write_shard
-from braindino.types import Scan
+from braindino.corpus.audit import THUMBNAIL, thumbnail, voxel_hash
+from braindino.corpus.jobs import run_jobs
+from braindino.corpus.shards import is_written, pack, write_shard
+from braindino.types import Scan, Volume
+from braindino.volume.brain import brain_mask
 from braindino.volume.io import read_case
 from braindino.volume.preprocess import preprocess, slice_positions_mm, to_slices
 from braindino.volume.recipe import Recipe
@@ -30,7 +33,12 @@ def plan(scans: Sequence[Scan]) -> list[tuple[Scan, ...]]:
 
 
 def build_shards(
-    folder: Path, shards: Sequence[Sequence[Scan]], recipe: Recipe, workers: int, assume_orientation: str | None
+    folder: Path,
+    shards: Sequence[Sequence[Scan]],
+    recipe: Recipe,
+    workers: int,
+    assume_orientation: str | None,
+    cluster: str | None = None,
 ) -> Iterator[int]:
     """Write every shard that is not there yet; yields the number of scans of each shard as it is finished."""
     todo = []
@@ -39,67 +47,101 @@ def build_shards(
             yield len(scans)
         else:
             todo.append((folder, number, tuple(scans), recipe, assume_orientation))
-    if workers <= 1 or len(todo) <= 1:
-        for job in todo:
-            yield _build_shard(*job)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
-        futures = [pool.submit(_build_shard, *job) for job in todo]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for _, count in run_jobs(_build_shard, todo, workers, cluster):
+        yield count
+
+
+def fingerprints(
+    scans: Sequence[Scan], workers: int, assume_orientation: str | None, cluster: str | None = None
+) -> Iterator[tuple[dict[str, Any], Float16[np.ndarray, "i j k"]] | None]:
+    """Row of `scans.tsv` and thumbnail of each scan, in any order; None where it cannot be read."""
+    jobs = [(scan, assume_orientation) for scan in scans]
+    yield from (result for _, result in run_jobs(_fingerprint, jobs, workers, cluster))
+
+
+def _fingerprint(scan: Scan, assume_orientation: str | None) -> tuple[dict[str, Any], np.ndarray] | None:
+    try:
+        volume = _read(scan, assume_orientation)
+        return _facts(scan, volume), thumbnail(volume)
+    except (ValueError, OSError, MemoryError):
+        return None
+
+
+def _read(scan: Scan, assume_orientation: str | None) -> Volume:
+    """A scan with its brain mask, which is looked for only once."""
+    volume = read_case([replace(scan, label_map=None)], assume_orientation=assume_orientation)
+    return replace(volume, brain_mask=brain_mask(volume)[0])
+
+
+def _facts(scan: Scan, volume: Volume) -> dict[str, Any]:
+    return {**_identity(scan), "site": scan.site, **scan_facts(volume)}
+
+
+def scan_facts(volume: Volume) -> dict[str, Any]:
+    """What `scans.tsv` says of a scan as it was read, with its brain mask: a measure of quality is a column here.
+
+    `spacing_*_mm` along Right, Anterior, Superior; `axes`: axis codes of the file before it was turned to RAS;
+    `brain_ml`: volume of the brain mask; `voxel_hash`: see `audit.voxel_hash`.
+    """
+    assert volume.brain_mask is not None
+    turned = [found[1] for line in volume.history if (found := re.match(r"reoriented from (\w{3}) to RAS", line))]
+    spacing = dict(zip(("spacing_r_mm", "spacing_a_mm", "spacing_s_mm"), volume.spacing_mm, strict=True))
+    return {
+        **{name: round(mm, 4) for name, mm in spacing.items()},
+        "axes": turned[0] if turned else "RAS",
+        "brain_ml": round(float(volume.brain_mask.sum()) * float(np.prod(volume.spacing_mm)) / 1000, 1),
+        "voxel_hash": voxel_hash(volume),
+    }
 
 
 def _build_shard(
     folder: Path, number: int, scans: tuple[Scan, ...], recipe: Recipe, assume_orientation: str | None
 ) -> int:
-    images: list[np.ndarray] = []
-    rows: list[dict[str, Any]] = []
+    values, rows, thumbnails = [np.zeros(0, "<u2")], [], [np.zeros((0, *THUMBNAIL), np.float16)]
+    kept: list[dict[str, Any]] = []
     quarantine: list[dict[str, Any]] = []
     for scan in scans:
         try:
-            pictures, facts = _slices(scan, recipe, assume_orientation)
+            volume = _read(scan, assume_orientation)
+            pictures, told = _slices(preprocess(volume, recipe))
+            facts, small = _facts(scan, volume), thumbnail(volume)
         except (ValueError, OSError, MemoryError) as error:
             quarantine.append({**_identity(scan), "path": scan.path.name, "reason": str(error)})
             continue
-        start = sum(len(block) for block in images)
-        images.append(pictures)
-        for offset, fact in enumerate(facts):
-            rows.append({"shard": number, "row": start + offset, **_identity(scan), "site": scan.site, **fact})
-    stacked = np.concatenate(images) if images else np.zeros((0, recipe.size_px, recipe.size_px), np.float32)
-    write_shard(folder, number, stacked, rows, quarantine)
+        boxes, index = pack(pictures, recipe.background)
+        for name in told.dtype.names or ():
+            index[name] = told[name]
+        index["scan"] = len(kept)
+        index["offset"] += sum(block.size for block in values)
+        values.append(boxes)
+        rows.append(index)
+        thumbnails.append(small[None])
+        kept.append({**facts, "slices": len(index)})
+    table = np.concatenate(rows) if rows else pack(np.zeros((0, 1, 1), np.float32), 0.0)[1]
+    write_shard(folder, number, np.concatenate(values), table, np.concatenate(thumbnails), kept, quarantine)
     return len(scans)
 
 
-def _slices(scan: Scan, recipe: Recipe, assume_orientation: str | None) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """The slices of one scan that hold enough brain, and what the index says of each."""
-    volume = read_case([replace(scan, label_map=None)], assume_orientation=assume_orientation)
-    prepared = preprocess(volume, recipe)
+TOLD = np.dtype([("position_mm", "<f4"), ("brain_share", "<f4"), ("slice_hash", "<u8")])
+
+
+def _slices(prepared: Volume) -> tuple[Float32[np.ndarray, "slice row column"], Shaped[np.ndarray, " slice"]]:
+    """The slices of a prepared scan that hold enough brain, each once, and what the index says of them (`TOLD`)."""
     assert prepared.brain_mask is not None
     share = prepared.brain_mask.mean(axis=(0, 1))
     pictures = to_slices(prepared.voxels)[:, 0]
     positions = slice_positions_mm(prepared)
-    kept, facts, seen = [], [], set()
+    kept: dict[bytes, int] = {}
     for number in np.flatnonzero(share >= LEAST_BRAIN):
-        name = hashlib.sha256(pictures[number].astype("<f2").tobytes()).hexdigest()[:16]
-        if name in seen:
-            continue
-        seen.add(name)
-        kept.append(pictures[number])
-        facts.append(
-            {
-                "position_mm": round(float(positions[number]), 3),
-                "brain_share": round(float(share[number]), 4),
-                "slice_hash": name,
-            }
-        )
+        name = hashlib.sha256(pictures[number].astype("<f2").tobytes()).digest()[:8]
+        kept.setdefault(name, int(number))
     if not kept:
         raise ValueError(f"no slice with at least {LEAST_BRAIN:.0%} of brain")
-    return np.stack(kept), facts
+    numbers = list(kept.values())
+    told = np.zeros(len(numbers), TOLD)
+    told["position_mm"], told["brain_share"] = positions[numbers], share[numbers]
+    told["slice_hash"] = [int.from_bytes(name, "big") for name in kept]
+    return pictures[numbers], told
 
 
 def _identity(scan: Scan) -> dict[str, str]:

@@ -1,0 +1,113 @@
+"""Run one function over many jobs: in this process, in local processes, or on a Dask cluster. A lost worker costs a
+retry of what it was doing, not the run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+RETRIES = 3
+"""So often a job is given to another worker after its worker died."""
+
+
+def run_jobs(
+    function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], workers: int, cluster: str | None = None
+) -> Iterator[tuple[int, Any]]:
+    """`function(*job)` for every job; yields (number of the job, result) in the order in which they finish.
+
+    Args:
+        function: importable by its module's name, so that other processes find it.
+        jobs: its arguments.
+        workers: local processes; with one of them, or one job, everything runs in this process.
+        cluster: address of a Dask scheduler instead.
+
+    Raises:
+        ValueError: the workers of one job died `RETRIES` times in a row, or the cluster cannot be used.
+    """
+    if cluster is not None:
+        yield from _on_cluster(function, jobs, cluster)
+    elif workers <= 1 or len(jobs) <= 1:
+        yield from ((number, function(*job)) for number, job in enumerate(jobs))
+    else:
+        yield from _in_processes(function, jobs, workers)
+
+
+def _in_processes(
+    function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], workers: int
+) -> Iterator[tuple[int, Any]]:
+    """Rounds of a process pool: a pool that lost a worker is replaced, and what was not finished is given to it.
+
+    Each round halves the processes: a machine that is out of memory gets by with fewer.
+    """
+    left = dict(enumerate(jobs))
+    lost = 0
+    while left:
+        before = len(left)
+        try:
+            for number, result in _one_pool(function, left, max(1, workers >> lost)):
+                del left[number]
+                yield number, result
+        except BrokenProcessPool:
+            lost = lost + 1 if len(left) == before else 1
+            if lost > RETRIES:
+                raise ValueError(_died(next(iter(left.values())))) from None
+
+
+def _one_pool(
+    function: Callable[..., Any], jobs: dict[int, tuple[Any, ...]], workers: int
+) -> Iterator[tuple[int, Any]]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_end_with_parent) as pool:
+        numbers = {pool.submit(function, *job): number for number, job in jobs.items()}
+        try:
+            for future in as_completed(numbers):
+                yield numbers[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever; it ends instead."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _on_cluster(
+    function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], address: str
+) -> Iterator[tuple[int, Any]]:
+    """Jobs on a Dask scheduler; it gives the jobs of a lost worker to another one."""
+    try:
+        from distributed import Client, KilledWorker, as_completed
+    except ImportError:
+        raise ValueError("--cluster needs Dask: pip install 'braindino[cluster]'") from None
+    try:
+        client = Client(address, timeout="20s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no Dask scheduler answers at {address}: {error}") from None
+    with client:
+        futures = [client.submit(function, *job, pure=False, retries=RETRIES) for job in jobs]
+        numbers = {future.key: number for number, future in enumerate(futures)}
+        for future in as_completed(futures):
+            try:
+                yield numbers[future.key], future.result()
+            except KilledWorker:
+                raise ValueError(_died(jobs[numbers[future.key]])) from None
+
+
+def _died(job: tuple[Any, ...]) -> str:
+    return (
+        f"the worker died {RETRIES} times while it did {job[1:3]!r}; it may need more memory than there is. "
+        "Use fewer workers or leave these scans out; the same command then goes on"
+    )
