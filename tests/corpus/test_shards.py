@@ -56,6 +56,19 @@ def test_what_is_read_is_what_was_written_as_float16(tmp_path):
         assert np.array_equal(read, written[number].astype(np.float16).astype(np.float32))
 
 
+def test_every_float16_is_read_back_bit_by_bit(tmp_path):
+    codes = np.arange(1 << 16, dtype=np.uint16)
+    codes = codes[(codes & 0x7C00) != 0x7C00]  # finite
+    picture = np.full((1, 256, 256), -3.0, np.float32)
+    picture.reshape(-1)[: codes.size] = codes.view(np.float16)
+    values, rows = pack(picture, -3.0)
+    scan = dict.fromkeys(("cohort", "subject", "session", "site", "contrast", "axes", "voxel_hash"), "x")
+    write_shard(tmp_path, 0, values, rows, np.zeros((1, 2, 2, 2), np.float16), [scan | {"slices": 1}], [])
+    merge_parts(tmp_path, 1)
+    write_record(tmp_path, "prepare", {"recipe": {"size_px": 256}}, files=["index.npy", "scans.tsv", "shard-00000.npy"])
+    assert np.array_equal(open_corpus(tmp_path).read(0).view(np.uint32), picture[0].view(np.uint32))
+
+
 def test_values_next_to_the_background_are_kept(tmp_path):
     picture = np.full((1, SIDE, SIDE), np.float32(-3.1))
     picture[0, 5, 7] = np.nextafter(np.float16(-3.1), np.float16(0))

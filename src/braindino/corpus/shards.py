@@ -26,6 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from jaxtyping import Float16, Float32, Int, Shaped, UInt16
 
@@ -54,9 +55,9 @@ SLICE = np.dtype(
 IDENTITY = ("cohort", "subject", "session", "site", "contrast")
 SCAN_TEXT = (*IDENTITY, "axes", "voxel_hash")
 QUARANTINE_COLUMNS = ("cohort", "subject", "session", "contrast", "path", "reason")
+NOTHING: Any = -0.0
+"""x + -0 = x for every x, -0 too (+0 would turn -0 into 0)."""
 _ROW = struct.Struct("<IIQHHHHIffQ")
-_FLOAT32 = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
-"""Every float16 as float32: looking values up is faster than numpy's conversion."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,23 @@ class Corpus:
         Raises:
             ValueError: no such slice, or its bytes changed since they were written.
         """
-        return self._filled(slice_index, _FLOAT32)
-
-    def read_float16(self, slice_index: int) -> Float16[np.ndarray, "row column"]:
-        """The same slice as it is stored."""
-        return self._filled(slice_index, None)
+        side, background, count, files = self._constants
+        if not 0 <= slice_index < count:
+            raise ValueError(f"no slice {slice_index}; {self.folder} holds slices 0 to {count - 1}")
+        _, shard, offset, top, left, height, width, crc, *_ = files.row(slice_index)
+        data = files.box(shard, offset, 2 * height * width)
+        if zlib.crc32(data) != crc:
+            raise ValueError(
+                f"slice {slice_index} in {self.folder / shard_name(shard)} differs from its record; "
+                f"delete {self.folder} and make it again"
+            )
+        picture = np.empty((side, side), np.float32)
+        picture.fill(background)
+        if data:
+            box = np.frombuffer(data, "<f2").reshape(height, width)
+            inside = picture[top : top + height, left : left + width]
+            cv2.add(box, NOTHING, dst=inside, dtype=cv2.CV_32F)  # the fastest exact float16 to float32
+        return picture
 
     @cached_property
     def index(self) -> pd.DataFrame:
@@ -119,35 +132,10 @@ class Corpus:
         """One small picture per scan, for `audit`."""
         return np.asarray(np.load(self.folder / "thumbnails.npy", allow_pickle=False))
 
-    def _filled(self, number: int, table: np.ndarray | None) -> np.ndarray:
-        """The slice `number` as a full square: float16, or looked up in `table`."""
-        if not 0 <= number < self._count:
-            raise ValueError(f"no slice {number}; {self.folder} holds slices 0 to {self._count - 1}")
-        _, shard, offset, top, left, height, width, crc, *_ = self._files.row(number)
-        data = self._files.box(shard, offset, 2 * height * width)
-        if zlib.crc32(data) != crc:
-            raise ValueError(
-                f"slice {number} in {self.folder / shard_name(shard)} differs from its record; "
-                f"delete {self.folder} and make it again"
-            )
-        background = np.float16(self.recipe.background)
-        side = self.recipe.size_px
-        if table is None:
-            picture = np.full((side, side), background)
-            values = np.frombuffer(data, "<f2")
-        else:
-            picture = np.full((side, side), np.float32(background), np.float32)
-            values = table.take(np.frombuffer(data, "<u2"))
-        picture[top : top + height, left : left + width] = values.reshape(height, width)
-        return picture
-
     @cached_property
-    def _count(self) -> int:
-        return len(self)
-
-    @cached_property
-    def _files(self) -> _Files:
-        return _Files(self.folder)
+    def _constants(self) -> tuple[int, float, int, _Files]:
+        background = float(np.float16(self.recipe.background))
+        return self.recipe.size_px, background, len(self), _Files(self.folder)
 
 
 class _Files:
