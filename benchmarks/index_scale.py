@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +25,11 @@ from braindino.corpus.shards import SLICE, open_corpus, pack
 from braindino.record import write_array, write_record, write_table
 
 SCANS, PER_SCAN, BATCHES = 51_500, 128, (64, 4096)
+
+
+def clock() -> np.ndarray:
+    """Wall clock and CPU seconds of this process."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def simulate(out: Path) -> None:
@@ -49,23 +54,23 @@ def simulate(out: Path) -> None:
 
 def measure(out: Path, batch_size: int) -> None:
     """What one process needs."""
-    start = time.perf_counter()
+    start = clock()
     corpus = open_corpus(out)
     count = len(corpus)
-    told = {"slices": count, "open_s": time.perf_counter() - start}
-    start = time.perf_counter()
+    told = {"slices": count, "open_s": clock() - start}
+    start = clock()
     drawn = epoch_sampler(corpus, sorted(set(corpus.names)), batch_size, 0, {})
-    told["sampler_s"] = time.perf_counter() - start
-    start = time.perf_counter()
+    told["sampler_s"] = clock() - start
+    start = clock()
     first = drawn.slices(0)
-    told["epoch_s"] = time.perf_counter() - start
-    start = time.perf_counter()
+    told["epoch_s"] = clock() - start
+    start = clock()
     for number in [*drawn.epoch(0)[:: count // 2000]]:
         corpus.read(int(number))
-    told["read_us"] = (time.perf_counter() - start) / 2000 * 1e6
-    told["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    told["read_us"] = (clock() - start) / 2000 * 1e6
+    told["peak_mib"] = int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1024
     told["batch"] = len(first)
-    print(json.dumps(told))
+    print(json.dumps({name: np.asarray(value).tolist() for name, value in told.items()}))
 
 
 def main() -> None:
@@ -79,19 +84,14 @@ def main() -> None:
         return
     if not options.out.exists():
         simulate(options.out)
-    print("| batch size | slices | open, s | make the sampler, s | shuffle an epoch, s | peak memory, MiB |")
-    print("|---|---|---|---|---|---|")
+    print("| batch size | open | make the sampler | shuffle an epoch | peak memory, MiB |\n|---|---|---|---|---|")
     for size in BATCHES:
         command = [sys.executable, __file__, "--out", str(options.out), "--batch", str(size)]
-        runs = [
-            json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-            for _ in range(options.rounds)
-        ]
-        best = {name: float(np.median([run[name] for run in runs])) for name in runs[0]}
-        print(
-            f"| {size} | {best['slices']:.0f} | {best['open_s']:.2f} | {best['sampler_s']:.2f} | {best['epoch_s']:.2f} "
-            f"| {best['peak_mib']:.0f} |"
-        )
+        done = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(options.rounds)]
+        runs = [json.loads(run.stdout) for run in done]
+        told = [np.median([run[name] for run in runs], axis=0) for name in ("open_s", "sampler_s", "epoch_s")]
+        seconds = " | ".join(f"{wall:.2f} s ({cpu:.2f} s CPU)" for wall, cpu in told)
+        print(f"| {size} | {seconds} | {np.median([run['peak_mib'] for run in runs]):.0f} |", flush=True)
 
 
 if __name__ == "__main__":

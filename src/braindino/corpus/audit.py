@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CELL_MM = 10.0
 THUMBNAIL = (16, 19, 12)
 """Cells of a thumbnail along Right, Anterior, Superior: 160 x 190 x 120 mm of brain below the vertex."""
-NEAR = 0.86
+NEAR = 0.87
 """Thumbnails that correlate at least so much are taken for one person's (benchmarks/audit_recall.py)."""
 BLOCK = 2048
 OVERLAP_COLUMNS = ("subject", "other", "place", "evidence", "similarity")
