@@ -4,13 +4,13 @@
     /tmp/peers/bin/pip install . nilearn mosaicml-streaming litdata webdataset zstandard lz4
     OMP_NUM_THREADS=1 /tmp/peers/bin/python benchmarks/slice_reads.py --out /tmp/slice_reads
 
-The slices are those of the MNI152 template by the recipe at 1 mm and 256 px (128 of them; its
-brain scaled to 1500 ml), again and again with fresh
-noise inside the brain, since a scan's noise does not compress. Every store holds the same float16 values, every reader
-gives the same float32 square; peers store the square in their native array type and are given the same fast
-conversion to float32 (rows "astype": numpy's own conversion, as their users would write it). One thread, one process per store, stores interleaved in turn, median over the rounds, ratios within a round.
-`WebDataset` reads in order: it knows no random access. The last column
-comes from fresh processes after the page cache of the store's files was dropped (checked with fincore).
+The slices are those of the MNI152 template by the recipe at 1 mm and 256 px (128 of them; its brain scaled to 1500 ml),
+again and again with fresh noise inside the brain, since a scan's noise does not compress. Every store holds the same
+float16 values, every reader gives the same float32 square; peers store the square in their native array type and are
+given the same fast conversion to float32 (rows "astype": numpy's own conversion, as their users would write it). One
+thread, one process per store, stores interleaved in turn, median over the rounds, ratios within a round. WebDataset
+reads in order: it knows no random access. The cold figures come from fresh processes after the page cache of the
+store's files was dropped (checked with fincore): median of three.
 """
 
 from __future__ import annotations

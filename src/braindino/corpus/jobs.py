@@ -11,8 +11,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from braindino.types import Scan
+
 RETRIES = 3
 """So often a job is given to another worker after its worker died."""
+PATIENCE_S = 20
+"""Seconds to wait for a scheduler."""
 
 
 def run_jobs(
@@ -40,22 +44,27 @@ def run_jobs(
 def _in_processes(
     function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], workers: int
 ) -> Iterator[tuple[int, Any]]:
-    """Rounds of a process pool: a pool that lost a worker is replaced, and what was not finished is given to it.
-
-    Each round halves the processes: a machine that is out of memory gets by with fewer.
+    """A process pool. Where it loses a worker, the jobs that may have been its last are done alone, one after the
+    other, so that memory is theirs and the culprit is known; then a new pool takes the rest.
     """
     left = dict(enumerate(jobs))
-    lost = 0
     while left:
-        before = len(left)
         try:
-            for number, result in _one_pool(function, left, max(1, workers >> lost)):
+            for number, result in _one_pool(function, left, workers):
                 del left[number]
                 yield number, result
         except BrokenProcessPool:
-            lost = lost + 1 if len(left) == before else 1
-            if lost > RETRIES:
-                raise ValueError(_died(next(iter(left.values())))) from None
+            for number in list(left)[: 2 * workers + 1]:
+                yield number, _alone(function, left.pop(number))
+
+
+def _alone(function: Callable[..., Any], job: tuple[Any, ...]) -> Any:
+    for _ in range(RETRIES):
+        try:
+            return next(_one_pool(function, {0: job}, 1))[1]
+        except BrokenProcessPool:
+            continue
+    raise ValueError(_died(job))
 
 
 def _one_pool(
@@ -93,7 +102,7 @@ def _on_cluster(
     except ImportError:
         raise ValueError("--cluster needs Dask: pip install 'braindino[cluster]'") from None
     try:
-        client = Client(address, timeout="20s", set_as_default=False)
+        client = Client(address, timeout=PATIENCE_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"no Dask scheduler answers at {address}: {error}") from None
     with client:
@@ -107,7 +116,9 @@ def _on_cluster(
 
 
 def _died(job: tuple[Any, ...]) -> str:
+    several = [part if isinstance(part, tuple) else (part,) for part in job]
+    files = [scan.path.name for scans in several for scan in scans if isinstance(scan, Scan)]
     return (
-        f"the worker died {RETRIES} times while it did {job[1:3]!r}; it may need more memory than there is. "
-        "Use fewer workers or leave these scans out; the same command then goes on"
+        f"a worker died {RETRIES} times while it did {', '.join(files) or job[1:]}; it may need more memory than there "
+        "is. Use fewer workers or leave these scans out; the same command then goes on"
     )

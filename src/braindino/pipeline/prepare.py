@@ -90,6 +90,8 @@ def prepare(
         files = [path.name for pattern in ("*.npy", "*.tsv") for path in out.glob(pattern)]
         write_record(out, "prepare", built | audited, parents=everything, files=files, facts=facts)
         shutil.rmtree(out / "parts", ignore_errors=True)
+        for left_by_the_killed in out.glob(".*.tmp-*"):
+            left_by_the_killed.unlink(missing_ok=True)
     return open_corpus(out)
 
 
@@ -112,8 +114,6 @@ def _build(out: Path, shards: Sequence[Sequence[Scan]], recipe: Recipe, hands: H
     with progress("prepare scans", count) as advance:
         for done in build_shards(out, shards, recipe, *hands):
             advance(done)
-    for stale in out.glob(".shard-*.tmp-*"):
-        stale.unlink()
     merge_parts(out, len(shards))
     quarantine = read_table(out / "quarantine.tsv", text=QUARANTINE_COLUMNS)
     if len(quarantine) == count:
