@@ -1,14 +1,17 @@
 """`prepare --cluster`: two real Dask workers over TCP on loopback; one of them dies, the run does not."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+import braindino
 from braindino.corpus import build, jobs
 from braindino.pipeline.prepare import prepare
 from braindino.volume.io import write_nifti
@@ -23,6 +26,7 @@ RECIPE = Recipe(spacing_mm=4.0, size_px=48, slices=8)
 def cluster(tmp_path):
     """A scheduler and two workers, each a process of `dask`; gives the address and the workers' processes."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+    quiet["env"] = os.environ | {"PYTHONPATH": str(Path(braindino.__file__).parents[1])}
     told = tmp_path / "scheduler.json"
     flags = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(told)]
     run = [subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_scheduler", *flags], **quiet)]
@@ -70,3 +74,8 @@ def test_no_scheduler_is_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "PATIENCE_S", 1)
     with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         prepare([str(tmp_path / "scans")], tmp_path / "c", RECIPE, cluster="tcp://127.0.0.1:9")
+
+
+def test_workers_of_another_version_are_refused():
+    with pytest.raises(ValueError, match=r"tcp://w of the cluster at tcp://a has numpy 0\.1, this process"):
+        jobs._same_versions({"tcp://w": jobs.versions() | {"numpy": "0.1"}}, "tcp://a")

@@ -34,7 +34,7 @@ def start(tmp_path, out, workers):
     script.write_text(RUN)
     command = [sys.executable, str(script), str(tmp_path / "scans"), str(out), str(workers)]
     return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"KILL_TEST": str(tmp_path)}
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"KILL_TEST": str(tmp_path)}
     )
 
 
@@ -56,7 +56,7 @@ def left_running(marker):
 
 
 def test_killed_at_random_and_resumed_gives_the_same_bytes(tmp_path):
-    for number in range(14):
+    for number in range(8):
         volume = head(shape=(80, 96, 72), spacing=(2.0, 2.0, 2.0), seed=number)
         write_nifti(tmp_path / "scans" / f"s{number:02d}_T1w.nii", volume.voxels[0], volume.affine)
     began = time.monotonic()
@@ -77,12 +77,9 @@ def test_killed_at_random_and_resumed_gives_the_same_bytes(tmp_path):
             while (left := left_running(f"KILL_TEST={tmp_path}")) and time.monotonic() < until:
                 time.sleep(0.05)
             assert not left, "workers outlive their killed parent"
-            run.stderr.close()
             if code == 0:
                 break
-        last = start(tmp_path, out, 1)
-        told = last.communicate(timeout=300)[1].decode()
-        assert last.returncode == 0, told
+        assert start(tmp_path, out, 1).wait(300) == 0
         assert hashes(out) == hashes(tmp_path / "whole")
         hidden = {path.name for path in out.iterdir() if path.name.startswith(".")}
         assert hidden <= {".plan.json", ".lock"} and not (out / "parts").exists()

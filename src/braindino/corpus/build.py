@@ -46,7 +46,7 @@ def build_shards(
         if is_written(folder, number):
             yield len(scans)
         else:
-            todo.append((folder, number, tuple(scans), recipe, assume_orientation))
+            todo.append((folder.absolute(), number, tuple(map(_absolute, scans)), recipe, assume_orientation))
     for _, count in run_jobs(_build_shard, todo, workers, cluster):
         yield count
 
@@ -55,7 +55,7 @@ def fingerprints(
     scans: Sequence[Scan], workers: int, assume_orientation: str | None, cluster: str | None = None
 ) -> Iterator[tuple[dict[str, Any], Float16[np.ndarray, "i j k"]] | None]:
     """Row of `scans.tsv` and thumbnail of each scan, in any order; None where it cannot be read."""
-    jobs = [(scan, assume_orientation) for scan in scans]
+    jobs = [(_absolute(scan), assume_orientation) for scan in scans]
     yield from (result for _, result in run_jobs(_fingerprint, jobs, workers, cluster))
 
 
@@ -142,6 +142,12 @@ def _slices(prepared: Volume) -> tuple[Float32[np.ndarray, "slice row column"], 
     told["position_mm"], told["brain_share"] = positions[numbers], share[numbers]
     told["slice_hash"] = [int.from_bytes(name, "big") for name in kept]
     return pictures[numbers], told
+
+
+def _absolute(scan: Scan) -> Scan:
+    """The scan as other processes find it, whose working folder may be another one."""
+    mask = scan.brain_mask.absolute() if scan.brain_mask else None
+    return replace(scan, path=scan.path.absolute(), brain_mask=mask)
 
 
 def _identity(scan: Scan) -> dict[str, str]:

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from braindino.record import versions
 from braindino.types import Scan
 
 RETRIES = 3
@@ -106,13 +107,26 @@ def _on_cluster(
     except (OSError, ValueError) as error:
         raise ValueError(f"no Dask scheduler answers at {address}: {error}") from None
     with client:
+        _same_versions(client.run(versions), address)
         futures = [client.submit(function, *job, pure=False, retries=RETRIES) for job in jobs]
         numbers = {future.key: number for number, future in enumerate(futures)}
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             try:
                 yield numbers[future.key], future.result()
             except KilledWorker:
                 raise ValueError(_died(jobs[numbers[future.key]])) from None
+
+
+def _same_versions(found: dict[str, dict[str, str]], address: str) -> None:
+    """Refuse workers whose bytes may differ: another version of this package or of a library that makes numbers."""
+    here = versions()
+    for worker, there in found.items():
+        for name in sorted(here.keys() - {"python", "machine"}):
+            if there.get(name) != here[name]:
+                raise ValueError(
+                    f"{worker} of the cluster at {address} has {name} {there.get(name)}, this process {here[name]}; "
+                    "start the workers in the same environment"
+                )
 
 
 def _died(job: tuple[Any, ...]) -> str:
