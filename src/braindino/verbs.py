@@ -34,22 +34,44 @@ class Prepare:
     """Preprocessing; it travels with the corpus and later with the encoder."""
     workers: int = 0
     """Processes; 0 means one per core."""
+    cluster: str | None = None
+    """Address of a Dask scheduler (tcp://host:8786) whose workers do it instead; see docs/corpus.md."""
     assume_orientation: str | None = None
     """Axis codes (for example RAS) for files whose orientation codes are both 0."""
     volume: str | None = None
     """Which image where a scan holds several: number of a 4-D volume, or name of an image of a DICOM folder."""
+    apart_from: tuple[str, ...] = ()
+    """Test cohorts, as [COHORT=]PATH: a subject of theirs in the corpus is an error."""
+    acknowledge: tuple[str, ...] = ()
+    """Subjects of the corpus ("cohort/subject") that may be in a test cohort nevertheless."""
+    crosswalk: Path | None = None
+    """Table of names that are one person: columns subject and other, each "cohort/subject"."""
 
     def run(self) -> None:
         """Prepare and say what came out."""
         from braindino.pipeline.prepare import prepare
         from braindino.record import read_record
 
-        choices = {"assume_orientation": self.assume_orientation, "volume": self.volume}
-        prepare(self.sources, self.out, self.recipe, workers=self.workers, **choices)
-        facts = read_record(self.out)["facts"]
+        prepare(
+            self.sources,
+            self.out,
+            self.recipe,
+            workers=self.workers,
+            cluster=self.cluster,
+            assume_orientation=self.assume_orientation,
+            volume=self.volume,
+            apart_from=self.apart_from,
+            acknowledge=self.acknowledge,
+            crosswalk=self.crosswalk,
+        )
+        facts = read_record(self.out, verify=False)["facts"]
         print(f"{facts['slices']} slices of {facts['subjects']} subjects from {facts['scans']} scans in {self.out}")
         if facts["quarantined"]:
             print(f"{facts['quarantined']} scans were left out; reasons in {self.out / 'quarantine.tsv'}")
+        if facts["overlaps"]:
+            print(f"{facts['overlaps']} pairs of subjects may be one person; see {self.out / 'overlaps.tsv'}")
+        if facts["unread_test_scans"]:
+            print(f"{facts['unread_test_scans']} scans of test cohorts could not be read and were not compared")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
+import fcntl
 import hashlib
+import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from braindino.corpus import build
 from braindino.corpus.shards import open_corpus
 from braindino.pipeline.prepare import prepare
+from braindino.volume.choose import distinct
 from braindino.volume.io import write_nifti
 from braindino.volume.preprocess import preprocess, to_slices
 from braindino.volume.recipe import Recipe
@@ -25,7 +29,7 @@ def scans(tmp_path):
 
 
 def _hashes(folder):
-    names = [*sorted(folder.glob("shard-*.npy")), folder / "index.tsv", folder / "quarantine.tsv"]
+    names = [*sorted(folder.glob("*.npy")), *sorted(folder.glob("*.tsv"))]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
 
 
@@ -36,6 +40,24 @@ def test_slices_read_back_are_those_of_the_recipe(tmp_path, scans):
     rows = np.flatnonzero(corpus.index["subject"] == "s2_T1w")
     assert np.allclose(np.stack([corpus.read(int(n)) for n in rows]), expected, atol=2e-3)  # float16
     assert np.all(np.diff(corpus.index["position_mm"].to_numpy()[rows]) > 0)
+
+
+def test_near_duplicate_slices_are_left_out_where_the_recipe_says_so(tmp_path, scans):
+    every = prepare([str(scans)], tmp_path / "every", RECIPE, workers=1)
+    corpus = prepare([str(scans)], tmp_path / "distinct", replace(RECIPE, least_change=0.9), workers=1)
+    prepared = preprocess(head(seed=2), RECIPE)
+    kept = distinct(prepared, replace(RECIPE, least_change=0.9))
+    assert 1 < kept.sum() < 8 and len(corpus) < len(every)
+    rows = np.flatnonzero(corpus.index["subject"] == "s2_T1w")
+    expected = to_slices(prepared.voxels)[kept, 0]
+    assert np.allclose(np.stack([corpus.read(int(n)) for n in rows]), expected, atol=2e-3)
+
+
+def test_quality_stands_in_the_table_of_scans(tmp_path, scans):
+    corpus = prepare([str(scans)], tmp_path / "corpus", RECIPE, workers=1)
+    found = preprocess(head(seed=0), RECIPE).quality.row()
+    row = corpus.scans[corpus.scans["subject"] == "s0_T1w"].iloc[0]
+    assert {name: row[name] for name in found} == pytest.approx(found, abs=1e-3)
 
 
 def test_one_bad_scan_is_quarantined_with_its_reason(tmp_path, scans):
@@ -107,14 +129,53 @@ def test_two_recipes_never_mix_in_one_folder(tmp_path, scans):
         prepare([str(scans)], tmp_path / "mine", RECIPE, workers=1)
 
 
-def test_a_changed_shard_is_refused(tmp_path, scans):
+def test_a_damaged_corpus_is_made_again_not_committed_again(tmp_path, scans):
     corpus = prepare([str(scans)], tmp_path / "corpus", RECIPE, workers=1)
+    before = _hashes(corpus.folder)
     path = corpus.folder / "shard-00000.npy"
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(ValueError, match="differs from its record"):
-        open_corpus(corpus.folder)
+    prepare([str(scans)], tmp_path / "corpus", RECIPE, workers=1)
+    assert _hashes(corpus.folder) == before
+
+
+def test_a_shard_that_changed_before_the_resume_is_made_again(tmp_path, scans, monkeypatch):
+    prepare([str(scans)], tmp_path / "whole", RECIPE, workers=1)
+    out = tmp_path / "corpus"
+    with monkeypatch.context() as patch:
+        patch.setattr("braindino.pipeline.prepare.merge_parts", lambda *a: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            prepare([str(scans)], out, RECIPE, workers=1)
+    data = bytearray((out / "shard-00000.npy").read_bytes())
+    data[-5] ^= 1
+    (out / "shard-00000.npy").write_bytes(bytes(data))
+    prepare([str(scans)], out, RECIPE, workers=1)
+    assert _hashes(out) == _hashes(tmp_path / "whole")
+
+
+def test_two_processes_never_write_to_one_folder(tmp_path, scans):
+    out = tmp_path / "corpus"
+    out.mkdir()
+    descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(ValueError, match="another process is writing"):
+        prepare([str(scans)], out, RECIPE, workers=1)
+    os.close(descriptor)
+    assert len(prepare([str(scans)], out, RECIPE, workers=1)) == 40
+
+
+def test_the_table_of_scans_says_how_each_was_acquired(tmp_path):
+    volume = head()
+    flipped = np.diag([-1.0, 1.0, 1.0, 1.0]) @ volume.affine
+    write_nifti(tmp_path / "scans" / "a_T1w.nii.gz", volume.voxels[0], flipped)
+    write_nifti(tmp_path / "scans" / "b_T2w.nii", volume.voxels[0], volume.affine)
+    scans = prepare([str(tmp_path / "scans")], tmp_path / "corpus", RECIPE, workers=1).scans.set_index("subject")
+    assert list(scans["axes"]) == ["LAS", "RAS"] and list(scans["contrast"]) == ["T1w", "T2w"]
+    assert (scans[["spacing_r_mm", "spacing_a_mm", "spacing_s_mm"]] == 4).all(axis=None)
+    assert np.allclose(scans["brain_ml"], volume.brain_mask.sum() * 64 / 1000, rtol=0.02)
+    assert list(scans["first"]) == [0, 8] and list(scans["slices"]) == [8, 8]
+    assert scans["voxel_hash"].nunique() == 2 and scans["voxel_hash"].str.len().eq(16).all()
 
 
 @pytest.mark.parametrize("source", ["none", "empty", "xyz=empty"])

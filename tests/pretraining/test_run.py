@@ -55,6 +55,14 @@ def test_a_batch_has_one_slice_per_subject_and_is_a_function_of_the_step(corpus,
     assert torch.equal(batches.batch(3).global_crops, batches.batch(3).global_crops)
 
 
+def test_sampling_by_slices_sees_every_slice_once_per_epoch(tmp_path, corpus, config):
+    config = replace(config, sampling="slices", exclude=tuple(sorted(corpus.slices_of_subject))[:1])
+    batches = Batches(corpus, config, training_subjects(corpus, config))
+    epoch = np.concatenate([batches.slices(step) for step in range(-(-50 // 4))])[:50]
+    assert sorted(epoch) == list(range(10, 60))
+    assert (tmp_path / "run" / "encoder.safetensors") == pretrain(config, tmp_path / "run")
+
+
 def test_excluded_subjects_are_never_seen(corpus, config):
     every = sorted(corpus.slices_of_subject)
     config = replace(config, exclude=tuple(every[:2]))
@@ -172,6 +180,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, config, monkeypatch):
         ({"crops": CropConfig(global_px=30, local_px=16)}, "global_px"),
         ({"loss": LossConfig(gram=1.0)}, "initial"),
         ({"batch_size": 2}, "koleo"),
+        ({"weights": (("folder", 2.0),)}, "sampling"),
     ],
 )
 def test_impossible_configs_are_refused(config, change, message):

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from braindino.config import to_dict
+from braindino.layouts.labels import SCHEMES
 from braindino.pipeline.analyze import analyze, write_analysis
 from braindino.pipeline.predict import write_predictions
 from braindino.pipeline.prepare import prepare
 from braindino.pipeline.score import score, write_scores
 from braindino.pretraining.config import HeadConfig, PretrainConfig
 from braindino.record import fingerprint, read_record, write_bytes, write_record, write_table
-from braindino.tasks.tumour_segmentation import REGIONS
 from braindino.types import Case, Features, Predictions, Scan, Task
 from braindino.volume.io import write_nifti
 from braindino.volume.recipe import Recipe
@@ -78,7 +78,7 @@ def _task(name, test):
         "tumour_segmentation": ((), "Dice"),
     }[name]
     classes = ("dementia", "healthy") if name == "diagnosis" else ()
-    regions = REGIONS if name == "tumour_segmentation" else {}
+    regions = SCHEMES["brats2023"].regions if name == "tumour_segmentation" else {}
     kind = KINDS.get(name, "segmentation")
     return Task(
         name, kind, "synthetic", ("T1w",), target, unit, METRICS[name], "none", (*test, *extra), split, classes, regions

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from braindino.layouts.labels import SCHEMES
 from braindino.record import fingerprint
 from braindino.reporting.artefacts import Artefacts, answers_of
 from braindino.reporting.corpus_view import TILES, CorpusView, corpus_view
 from braindino.reporting.names import label_names, metric_label, model_label, task_label
 from braindino.reporting.sections_data import leakage, pretrained_people
-from braindino.tasks.tumour_segmentation import REGIONS
 from braindino.types import Case, Scan
 from braindino.volume.recipe import Recipe
 
@@ -79,4 +79,4 @@ def test_tasks_metrics_and_labels_in_words():
     assert task_label("brain_age") == "Brain age" and task_label("") == ""
     assert metric_label("mae", unit="years") == "MAE (years), lower is better"
     assert metric_label("roc_auc", unit="class", arrow=True) == "AUC ↑" and metric_label("own_metric") == "own metric"
-    assert label_names(REGIONS)[2] == "oedema" and label_names({"stroke": (1,)}) == {}
+    assert label_names(SCHEMES["brats2023"].regions)[2] == "oedema" and label_names({"stroke": (1,)}) == {}

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from braindino.config import to_dict
-from braindino.corpus.build import build_shards, plan
-from braindino.corpus.shards import Corpus, merge_parts, open_corpus
+from braindino.corpus.audit import overlaps, read_crosswalk, refuse_leakage
+from braindino.corpus.build import build_shards, fingerprints, plan
+from braindino.corpus.shards import QUARANTINE_COLUMNS, SCAN_TEXT, Corpus, merge_parts, open_corpus
 from braindino.pipeline.sources import read_sources
 from braindino.progress import progress
-from braindino.record import digest, is_done, write_json, write_record
+from braindino.record import digest, is_done, read_record, read_table, sha256, write_json, write_record, write_table
+from braindino.types import Scan
 from braindino.volume.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def prepare(
@@ -21,8 +32,12 @@ def prepare(
     recipe: Recipe,
     *,
     workers: int = 0,
+    cluster: str | None = None,
     assume_orientation: str | None = None,
     volume: str | None = None,
+    apart_from: Sequence[str] = (),
+    acknowledge: Sequence[str] = (),
+    crosswalk: Path | None = None,
 ) -> Corpus:
     """Build a corpus of axial slices from scans; a second call with the same input only opens it.
 
@@ -34,54 +49,133 @@ def prepare(
         out: folder of the corpus. A killed run goes on where it stopped.
         recipe: the preprocessing, saved with the corpus and later with the encoder.
         workers: processes; 0 means one per core.
+        cluster: address of a Dask scheduler whose workers see the same folders; instead of local processes.
         assume_orientation: axis codes for files whose orientation codes are both 0.
         volume: which image of scans that hold several (see `read_volume`).
+        apart_from: test cohorts, as `sources`, of whose subjects none may be in the corpus.
+        acknowledge: subjects of the corpus ("cohort/subject") that may overlap with them nevertheless.
+        crosswalk: table of names that are one person (columns subject, other).
 
     Raises:
-        ValueError: no scan found, a recipe that a corpus cannot hold, `out` holds another corpus, or every scan was
-            quarantined.
+        LeakageError: a subject is in the corpus and in a test cohort, and not in `acknowledge`. What was built stays;
+            the same command with `acknowledge` goes on from there.
+        ValueError: no scan found, a recipe that a corpus cannot hold, `out` holds another corpus or is being written,
+            or every scan was quarantined.
     """
-    if recipe.neighbours or recipe.least_change:
-        raise ValueError(
-            "a corpus holds every slice, in one channel: recipe.neighbours and recipe.least_change must be 0"
-        )
+    if recipe.neighbours:
+        raise ValueError("a corpus holds slices of one channel so far: recipe.neighbours must be 0")
     named = read_sources(sources, volume)
     scans, parents = [scan for found in named.scans.values() for scan in found], named.fingerprints
     if not scans:
         raise ValueError("no scans to prepare; give at least one folder of MRI volumes")
+    tests = read_sources(apart_from)
     out = Path(out)
-    config = {"recipe": to_dict(recipe), "assume_orientation": assume_orientation, "volume": volume}
-    if is_done(out, "prepare", config, parents):
+    built: dict[str, Any] = {"recipe": to_dict(recipe), "assume_orientation": assume_orientation, "volume": volume}
+    audited = {"acknowledge": sorted(acknowledge), "crosswalk": sha256(crosswalk) if crosswalk else None}
+    everything = parents | {f"apart from {name}": known for name, known in tests.fingerprints.items()}
+    if is_done(out, "prepare", built | audited, everything):
         return open_corpus(out)
-    _claim(out, {"config": config, "parents": parents})
-    shards = plan(scans)
-    with progress("prepare scans", len(scans)) as advance:
-        for count in build_shards(out, shards, recipe, workers or os.cpu_count() or 1, assume_orientation):
-            advance(count)
-    index, quarantine = merge_parts(out, len(shards))
-    if not len(index):
-        reasons = "; ".join(quarantine["reason"].unique()[:3])
-        raise ValueError(f"none of the {len(scans)} scans could be used: {reasons}")
-    facts = {
-        "scans": len(scans),
-        "quarantined": len(quarantine),
-        "slices": len(index),
-        "subjects": int((index["cohort"] + "/" + index["subject"]).nunique()),
-        "notes": named.notes,
-    }
-    files = [path.name for path in out.glob("shard-*.npy")] + ["index.tsv", "quarantine.tsv"]
-    write_record(out, "prepare", config, parents=parents, files=files, facts=facts)
+    hands = (workers or os.cpu_count() or 1, assume_orientation, cluster)
+    with _claimed(out, {"config": built, "parents": parents}):
+        if not _is_built(out):
+            _build(out, plan(scans), recipe, hands)
+        pairs = read_crosswalk(crosswalk) if crosswalk else ()
+        found, unread = _audit(out, tests.scans, pairs, recipe.brain_extractor, hands)
+        write_table(out / "overlaps.tsv", found)
+        refuse_leakage(found, acknowledge)
+        facts = _facts(out) | {"overlaps": len(found), "unread_test_scans": unread, "notes": named.notes}
+        files = [path.name for pattern in ("*.npy", "*.tsv") for path in out.glob(pattern)]
+        write_record(out, "prepare", built | audited, parents=everything, files=files, facts=facts)
+        shutil.rmtree(out / "parts", ignore_errors=True)
+        for left_by_the_killed in out.glob(".*.tmp-*"):
+            left_by_the_killed.unlink(missing_ok=True)
     return open_corpus(out)
 
 
-def _claim(out: Path, plan_of_run: dict[str, object]) -> None:
-    """Mark `out` as the place of this very run, so that parts of two different runs never mix."""
-    marker = out / ".plan.json"
+def _is_built(out: Path) -> bool:
+    """True where shards and index are committed and intact, so that only the audit is new."""
+    try:
+        read_record(out, "prepare")
+    except ValueError:
+        return False
+    return True
+
+
+Hands = tuple[int, str | None, str | None]
+"""What every job needs besides its scans: local processes, assumed orientation, address of a cluster."""
+
+
+def _build(out: Path, shards: Sequence[Sequence[Scan]], recipe: Recipe, hands: Hands) -> None:
+    """All shards, then index, thumbnails and tables."""
+    count = sum(map(len, shards))
+    with progress("prepare scans", count) as advance:
+        for done in build_shards(out, shards, recipe, *hands):
+            advance(done)
+    merge_parts(out, len(shards))
+    quarantine = read_table(out / "quarantine.tsv", text=QUARANTINE_COLUMNS)
+    if len(quarantine) == count:
+        reasons = "; ".join(quarantine["reason"].unique()[:3])
+        raise ValueError(f"none of the {count} scans could be used: {reasons}")
+
+
+def _facts(out: Path) -> dict[str, Any]:
+    scans = read_table(out / "scans.tsv", text=SCAN_TEXT)
+    quarantined = len(read_table(out / "quarantine.tsv", text=QUARANTINE_COLUMNS))
+    return {
+        "scans": len(scans) + quarantined,
+        "quarantined": quarantined,
+        "slices": int(scans["slices"].sum()),
+        "subjects": len({*zip(scans["cohort"], scans["subject"], strict=True)}),
+    }
+
+
+def _audit(
+    out: Path, tests: dict[str, list[Scan]], crosswalk: Sequence[tuple[str, str]], extractor: str, hands: Hands
+) -> tuple[pd.DataFrame, int]:
+    """Overlaps within the corpus and with each test cohort, and how many scans of those could not be read."""
+    import pandas as pd
+
+    mine = read_table(out / "scans.tsv", text=SCAN_TEXT)
+    pictures = np.load(out / "thumbnails.npy", allow_pickle=False)
+    found, unread = [overlaps(mine, pictures, crosswalk=crosswalk)], 0
+    for name, scans in tests.items():
+        prints = []
+        with progress(f"audit {name}", len(scans)) as advance:
+            for seen in fingerprints(scans, extractor, *hands):
+                advance()
+                prints += [seen] if seen else []
+        unread += len(scans) - len(prints)
+        if prints:
+            prints.sort(key=lambda seen: [seen[0][key] for key in ("subject", "session", "contrast", "voxel_hash")])
+            others = pd.DataFrame([row for row, _ in prints])
+            thumbnails = np.stack([picture for _, picture in prints])
+            found.append(overlaps(mine, pictures, others, thumbnails, place=name, crosswalk=crosswalk))
+    filled = [part for part in found if len(part)] or found[:1]
+    return pd.concat(filled, ignore_index=True), unread
+
+
+@contextlib.contextmanager
+def _claimed(out: Path, plan_of_run: dict[str, object]) -> Iterator[None]:
+    """Hold `out` for this very run: parts of two different runs never mix, and two processes never write in it.
+
+    The lock is the kernel's (flock), so that it ends with its process, however that dies.
+    """
+    marker, lock = out / ".plan.json", out / ".lock"
     wanted = digest(plan_of_run)
     if marker.is_file() and wanted not in marker.read_text(encoding="utf-8"):
         raise ValueError(
             f"{out} holds parts of another corpus (other scans or recipe); delete it or choose another --out"
         )
-    if not marker.is_file() and out.exists() and any(out.iterdir()):
+    if not marker.is_file() and out.exists() and any(path != lock for path in out.iterdir()):
         raise ValueError(f"{out} is not empty and was not begun by this command; choose an empty folder")
-    write_json(marker, {"plan": wanted})
+    out.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process is writing to {out}; wait for it or choose another --out") from None
+        write_json(marker, {"plan": wanted})
+        yield
+    finally:
+        os.close(descriptor)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Int
 
+from braindino.corpus.sampler import Sampler, epoch_sampler
 from braindino.corpus.shards import Corpus
 from braindino.pretraining.config import PretrainConfig
 from braindino.pretraining.crops import multi_crop
@@ -29,16 +31,24 @@ class Batches:
     subjects: tuple[str, ...]
 
     def slices(self, step: int) -> Int[np.ndarray, " batch"]:
-        """Numbers of the slices of a step: subjects in a random order, repeated if there are too few, a slice each.
+        """Numbers of the slices of a step, by `config.sampling`.
 
-        Adjacent slices of one subject are near-duplicates: two in one batch break KoLeo and Sinkhorn-Knopp.
+        `subjects`: subjects in a random order, repeated if there are too few, a slice each. Adjacent slices of one
+        subject are near-duplicates: two in one batch break KoLeo and Sinkhorn-Knopp. `slices`: see `corpus.sampler`.
         """
+        if self.config.sampling == "slices":
+            return self._sampler.slices(step)
         rng = np.random.default_rng([self.config.seed, step, SLICES])
         size = self.config.batch_size
         rounds = -(-size // len(self.subjects))
         order = np.concatenate([rng.permutation(len(self.subjects)) for _ in range(rounds)])[:size]
         of_subject = self.corpus.slices_of_subject
         return np.array([rng.choice(of_subject[self.subjects[number]]) for number in order])
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        config = self.config
+        return epoch_sampler(self.corpus, self.subjects, config.batch_size, config.seed, dict(config.weights))
 
     def batch(self, step: int) -> Batch:
         """Crops and masks of a step."""
@@ -79,11 +89,11 @@ def training_subjects(corpus: Corpus, config: PretrainConfig) -> tuple[str, ...]
     Raises:
         ValueError: an excluded name that matches no subject, or nobody left.
     """
-    known = corpus.slices_of_subject
+    known = set(corpus.names)
     strangers = [name for name in config.exclude if name not in known]
     if strangers:
         raise ValueError(f"exclude names {strangers[0]!r}, which is not in the corpus (names are cohort/subject)")
-    subjects = tuple(sorted(set(known) - set(config.exclude)))
+    subjects = tuple(sorted(known - set(config.exclude)))
     if not subjects:
         raise ValueError("no subject is left to pretrain on; the corpus holds excluded subjects only")
     return subjects

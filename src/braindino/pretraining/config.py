@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from braindino.model.config import ViTConfig
 
@@ -142,6 +143,11 @@ class PretrainConfig:
     """The optimiser."""
     exclude: tuple[str, ...] = ()
     """Subjects ("cohort/subject") kept out of pretraining: the test subjects of later tasks."""
+    sampling: Literal["subjects", "slices"] = "subjects"
+    """`subjects`: a random slice of each of batch_size random subjects, so that a subject with many scans counts no
+    more than another. `slices`: every slice once per epoch, in the order of `corpus.sampler`."""
+    weights: tuple[tuple[str, float], ...] = ()
+    """Cohort and how often its slices are seen per epoch (1 where it is not named); for `slices` only."""
     seed: int = 0
     """Everything random is a function of the seed and the step."""
     threads: int = 0
@@ -161,5 +167,7 @@ class PretrainConfig:
             raise ValueError(f"crops.gram_px must be 0 or a multiple of model.patch_size {self.model.patch_size}")
         if self.loss.gram > 0 and self.initial is None:
             raise ValueError("loss.gram is above 0 but there is no `initial` run whose teacher could anchor it")
+        if self.weights and self.sampling != "slices":
+            raise ValueError("weights need sampling = 'slices'; with 'subjects' every subject counts the same")
         if self.loss.koleo > 0 and self.batch_size < 4:
             raise ValueError("loss.koleo needs batch_size >= 4 (nearest neighbours within the batch); set it to 0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from braindino.layouts.labels import SCHEMES
 from braindino.stats.metrics import METRICS
 
 RANDOM, PRIOR = "random_init", "prior"
@@ -15,8 +16,6 @@ SHORT = {"mae": "MAE", "roc_auc": "AUC", "concordance_index": "C-index", "dice":
 IN_UNIT = ("mae", "rmse")
 """Metrics in the unit of the target."""
 REGIONS = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}
-TUMOUR_LABELS = {1: "necrotic core", 2: "oedema", 3: "enhancing tumour"}
-"""Labels of BraTS 2023, for tasks with just these regions."""
 
 
 def task_label(task: str) -> str:
@@ -57,5 +56,5 @@ def metric_label(metric: str, *, unit: str = "", arrow: bool = False) -> str:
 
 
 def label_names(regions: Mapping[str, tuple[int, ...]]) -> dict[int, str]:
-    """Names of the labels of a segmentation task; empty where they are not known."""
-    return dict(TUMOUR_LABELS) if set(regions) == set(REGIONS) else {}
+    """Names of the labels of a segmentation task, of the scheme that has these regions; empty where none has."""
+    return next((dict(one.values) for one in SCHEMES.values() if dict(one.regions) == dict(regions)), {})

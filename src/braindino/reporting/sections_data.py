@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from braindino.layouts.labels import SCHEMES
 from braindino.record import fingerprint
 from braindino.reporting.artefacts import Artefacts, is_synthetic, is_synthetic_case, rows_of
 from braindino.reporting.figures import Figure
 from braindino.reporting.figures_scans import mosaic_figure, planes_figure, similarity_figure
 from braindino.reporting.figures_training import training_figure
-from braindino.reporting.names import TUMOUR_LABELS, encoder_label, task_label
+from braindino.reporting.names import encoder_label, task_label
 from braindino.reporting.page import Section, Table, Text, counted, number, table_of, with_interval, without_folders
 from braindino.types import SPLITS, Case, Task
 from braindino.volume.brain import brain_mask
@@ -119,7 +120,7 @@ def scans_section(found: Artefacts) -> Section:
             continue
         label = "synthetic subject" if is_synthetic_case(case) else "real image"
         group = _group(case)
-        names = TUMOUR_LABELS if group == "glioma" else {}
+        names = SCHEMES["brats2023"].values if group == "glioma" else {}
         blocks.append(planes_figure(case.name, f"{label}{f', {group}' if group else ''}", volume, mask, told, names))
     if blocks:
         blocks.insert(
