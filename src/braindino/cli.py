@@ -13,7 +13,8 @@ from braindino import catalog
 from braindino.config import read_config
 from braindino.pretraining.config import PretrainConfig
 from braindino.record import versions
-from braindino.verbs import VERBS, Pretrain
+from braindino.verbs import VERBS
+from braindino.verbs.learning import Pretrain
 
 
 def main(arguments: list[str] | None = None) -> None:

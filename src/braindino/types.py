@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["classification", "regression", "survival", "segmentation"]
 Split = Literal["train", "validation", "test"]
+Pooling = Literal["cls", "mean_patch"]
+"""What a view is summed up by: its CLS token, or the mean of its patch tokens."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -127,7 +129,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Features:
-    """Cached encoder outputs: one CLS vector per case and view."""
+    """Cached encoder outputs: one vector per case and view."""
 
     values: Float16[np.ndarray, "case view dim"]
     position_mm: Float32[np.ndarray, "case view"]
@@ -139,6 +141,7 @@ class Features:
     """Hash of the preprocessing recipe."""
     contrasts: tuple[str, ...]
     """Contrast of each view."""
+    pooling: Pooling = "cls"
     perturbation: str = "none"
     severity: int = 0
 

@@ -12,7 +12,7 @@ from braindino.pipeline.encode import encode, load_encoder, read_features, write
 from braindino.pipeline.fit import fit, load_task, read_head, write_head
 from braindino.pipeline.predict import predict, read_predictions, write_predictions
 from braindino.pipeline.score import score
-from braindino.volume.io import read_volume
+from braindino.volume.io import read_case, read_volume
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,22 @@ def test_encoding_alone_or_among_others_is_the_same(cohort, encoder, features):
     assert np.array_equal(alone.values[0], features.values[row])
 
 
+def test_a_view_may_be_summed_up_by_the_mean_of_its_patch_tokens(tmp_path, cohort, encoder, features):
+    case = catalog.load("cohorts", "synthetic").cases(cohort)[0]
+    pooled = encode([case], encoder, ("T1w",), pooling="mean_patch")
+    tokens = encoder.tokens(read_case(case.scans[:1]), patches=True)
+    assert np.allclose(pooled.values[0], tokens.patch.mean(1), atol=2e-3)
+    assert not np.allclose(pooled.values[0], tokens.cls, atol=0.05)
+    write_features(pooled, tmp_path / "f")
+    assert read_features(tmp_path / "f").pooling == "mean_patch" and features.pooling == "cls"
+
+
 def test_features_round_trip(tmp_path, features):
     write_features(features, tmp_path / "f")
     read = read_features(tmp_path / "f")
     assert np.array_equal(read.values, features.values, equal_nan=True)
     pd.testing.assert_frame_equal(read.cases, features.cases)
-    for name in ("encoder", "encoder_digest", "recipe", "contrasts", "perturbation", "severity"):
+    for name in ("encoder", "encoder_digest", "recipe", "contrasts", "pooling", "perturbation", "severity"):
         assert getattr(read, name) == getattr(features, name)
 
 
@@ -117,8 +127,9 @@ def test_what_does_not_fit_together_is_refused(cohort, features, encoder, weight
     twin = load_encoder("random_init", weights, seed=9)
     with pytest.raises(ValueError, match="other encoder weights"):
         predict(task, encode(task.cases, twin), fitted)
-    with pytest.raises(ValueError, match="other encoder weights or another recipe"):
-        predict(task, replace(features, recipe="0" * 12), fitted)
+    for other in ({"recipe": "0" * 12}, {"pooling": "mean_patch"}):
+        with pytest.raises(ValueError, match="another recipe or another pooling"):
+            predict(task, replace(features, **other), fitted)
     with pytest.raises(ValueError, match="learned on task 'diagnosis', not on 'brain_age'"):
         predict(load_task("brain_age", cohort, "synthetic"), features, fitted)
     with pytest.raises(ValueError, match="serves"):

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from braindino import catalog
 from braindino.progress import progress
 from braindino.record import read_record, read_table, write_array, write_record, write_table
-from braindino.types import Case, Encoder, Features, Scan
+from braindino.types import Case, Encoder, Features, Pooling, Scan, Tokens
 from braindino.volume.io import read_case
 
 CASE_COLUMNS = ("case", "subject", "session", "site", "status")
@@ -31,14 +32,16 @@ def encode(
     encoder: Encoder,
     contrasts: Sequence[str] | None = None,
     *,
+    pooling: Pooling = "cls",
     assume_orientation: str | None = None,
 ) -> Features:
-    """One CLS vector per case and view; a case that cannot be read or lacks a contrast keeps a row with its reason.
+    """One vector per case and view; a case that cannot be read or lacks a contrast keeps a row with its reason.
 
     Args:
         cases: what to encode.
         encoder: frozen.
         contrasts: which contrasts of each case, in this order; default: those of the first case.
+        pooling: `cls` takes the CLS token of a view (as the paper does), `mean_patch` the mean of its patch tokens.
         assume_orientation: axis codes for files whose orientation codes are both 0.
 
     Raises:
@@ -57,8 +60,9 @@ def encode(
     with progress(f"encode {encoder.name}", len(cases)) as advance:
         for case in cases:
             try:
-                tokens = encoder.tokens(read_case(_scans(case, wanted), assume_orientation=assume_orientation))
-                values.append(tokens.cls.astype(np.float16))
+                volume = read_case(_scans(case, wanted), assume_orientation=assume_orientation)
+                tokens = encoder.tokens(volume, patches=pooling == "mean_patch")
+                values.append(_pooled(tokens, pooling).astype(np.float16))
                 positions.append(tokens.position_mm)
                 views = tokens.contrasts
                 statuses.append("ok")
@@ -77,7 +81,21 @@ def encode(
         encoder_digest=encoder.digest(),
         recipe=encoder.recipe.hash(),
         contrasts=views,
+        pooling=pooling,
     )
+
+
+def _pooled(tokens: Tokens, pooling: Pooling) -> Float32[np.ndarray, "view dim"]:
+    """One vector per view.
+
+    Raises:
+        ValueError: the encoder gives no patch tokens to average.
+    """
+    if pooling == "cls":
+        return tokens.cls
+    if tokens.patch is None:
+        raise ValueError("this encoder gives no patch tokens; use --pooling cls")
+    return np.asarray(tokens.patch.mean(axis=1), np.float32)
 
 
 def write_features(features: Features, out: Path, parents: Mapping[str, str] | None = None) -> None:
@@ -91,7 +109,7 @@ def write_features(features: Features, out: Path, parents: Mapping[str, str] | N
 
 def features_config(features: Features) -> dict[str, object]:
     """What a features folder says of itself in its record."""
-    names = ("encoder", "encoder_digest", "recipe", "perturbation", "severity")
+    names = ("encoder", "encoder_digest", "recipe", "pooling", "perturbation", "severity")
     return {name: getattr(features, name) for name in names} | {"contrasts": list(features.contrasts)}
 
 

@@ -29,6 +29,8 @@ class FittedHead:
     encoder: str
     encoder_digest: str
     recipe: str
+    pooling: str
+    """That of the features; "none" for a head on patch tokens."""
     fraction: float
     seed: int
     subjects: tuple[str, ...]
@@ -78,13 +80,13 @@ def fit(
         fitted = module.fit(features, task, train, validation, seed=seed)
         if features.digest() != before:
             raise ValueError("the encoder's weights changed while fitting a head on a frozen encoder")
-        named = (features.name, before, features.recipe.hash())
+        named = (features.name, before, features.recipe.hash(), "none")
     else:
         if not isinstance(features, Features):
             raise ValueError(f"head {head!r} learns on cached features: run encode first")
         x, y = design(task, features, train)
         fitted = module.fit(x, y, design(task, features, validation), kind=task.kind, seed=seed)
-        named = (features.encoder, features.encoder_digest, features.recipe)
+        named = (features.encoder, features.encoder_digest, features.recipe, features.pooling)
     subjects = tuple(sorted({case.subject for case in train}))
     return FittedHead(fitted, head, task.name, *named, fraction, seed, subjects)
 

@@ -29,17 +29,19 @@ def predict(
         out: for dense heads, the folder into which label maps go (in the scan's own space).
 
     Raises:
-        ValueError: another task, encoder or recipe than the head was learned on, or no cases.
+        ValueError: another task, encoder, recipe or pooling than the head was learned on, or no cases.
     """
     if fitted.task != task.name:
         raise ValueError(f"the head was learned on task {fitted.task!r}, not on {task.name!r}")
     if isinstance(features, Features):
-        theirs: tuple[str, str] = (features.encoder_digest, features.recipe)
+        theirs: tuple[str, str, str] = (features.encoder_digest, features.recipe, features.pooling)
         change: tuple[str, int] = (features.perturbation, features.severity)
     else:
-        theirs, change = (features.digest(), features.recipe.hash()), ("none", 0)
-    if theirs != (fitted.encoder_digest, fitted.recipe):
-        raise ValueError("the head was learned on other encoder weights or another recipe; fit it again on these")
+        theirs, change = (features.digest(), features.recipe.hash(), "none"), ("none", 0)
+    if theirs != (fitted.encoder_digest, fitted.recipe, fitted.pooling):
+        raise ValueError(
+            "the head was learned on other encoder weights, another recipe or another pooling; fit it again on these"
+        )
     cases = task.cases_of(split)
     if not cases:
         raise ValueError(f"task {task.name} has no cases in split {split!r}")

@@ -1,0 +1,126 @@
+"""What comes out: scores, analysis, report, and the demo of it all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from braindino import catalog
+from braindino.verbs.flags import Out
+
+
+@dataclass(frozen=True)
+class Score:
+    """Predictions to metrics with subject-bootstrap intervals and paired comparisons. Needs no torch."""
+
+    predictions: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Folders made by `braindino predict`; models on the same task are compared in pairs."""
+    out: Out
+    """The scores folder."""
+    draws: int = 2000
+    """Bootstrap draws."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+    def run(self) -> None:
+        """Score, write and print the table."""
+        from braindino.pipeline.predict import read_predictions
+        from braindino.pipeline.score import score, write_scores
+        from braindino.record import fingerprint, read_record
+
+        tables = [read_predictions(folder).table for folder in self.predictions]
+        parents = {str(folder): fingerprint(read_record(folder, "predict")) for folder in self.predictions}
+        scores = score(tables, draws=self.draws, seed=self.seed)
+        write_scores(scores, self.out, parents)
+        columns = ["task", "encoder", "head", "fraction", "metric", "value", "low", "high", "subjects"]
+        print(scores.metrics[columns].to_string(index=False))
+
+
+@dataclass(frozen=True)
+class Analyze:
+    """What the frozen features hold without any head: k-NN, CKA, effective rank, site."""
+
+    features: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Folders made by `braindino encode`, of one encoder each, on the same cases."""
+    out: Out
+    """The analysis folder."""
+    task: str | None = None
+    """A classification task whose classes k-NN should find (with --root and --cohort)."""
+    root: Path | None = None
+    """The cohort's folder."""
+    cohort: str = "bids"
+    """Cohort plug-in."""
+
+    def run(self) -> None:
+        """Analyze and print the tables."""
+        from braindino.pipeline.analyze import analyze_folders
+
+        print(analyze_folders(self.features, self.out, self.task, self.root, self.cohort))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Artefacts to one self-contained HTML page."""
+
+    out: Out
+    """The report's folder; the page is index.html in it."""
+    title: str = "BrainDINO report"
+    """Headline of the page."""
+    corpus: Path | None = None
+    """Folder made by `prepare`."""
+    runs: tuple[Path, ...] = ()
+    """Folders made by `pretrain`."""
+    predictions: tuple[Path, ...] = ()
+    """Folders made by `predict`."""
+    scores: Path | None = None
+    """Folder made by `score`."""
+    analysis: Path | None = None
+    """Folder made by `analyze`."""
+    root: Path | None = None
+    """The cohort's folder, for pictures of its scans."""
+    cohort: str = "bids"
+    """Cohort plug-in."""
+    tasks: tuple[str, ...] = ()
+    """Tasks of the predictions, on --root: for units, regions and the sizes of the splits."""
+
+    def run(self) -> None:
+        """Write the page and say where."""
+        from braindino.pipeline.fit import load_task
+        from braindino.pipeline.report import report
+
+        if self.tasks and not self.root:
+            raise ValueError("--tasks needs the cohort's folder: give --root and --cohort")
+        cases = catalog.load("cohorts", self.cohort).cases(self.root) if self.root else ()
+        page = report(
+            self.out,
+            title=self.title,
+            corpus=self.corpus,
+            runs={run.name: run for run in self.runs},
+            predictions=self.predictions,
+            scores=self.scores,
+            analysis=self.analysis,
+            cases={case.name: case for case in cases},
+            tasks=[load_task(name, self.root, self.cohort) for name in self.tasks if self.root],
+        )
+        print(page)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The whole line on a fresh machine: synthetic subjects from real anatomy, two stages, four tasks, one report."""
+
+    out: Out = Path("demo")
+    """Where everything goes. Ctrl-C at any point; the same command goes on."""
+    anatomy: Path | None = None
+    """Folder of FreeSurfer-style label maps to build the subjects from; default: the packaged anatomies."""
+    workers: int = 0
+    """Processes; 0 means one per core."""
+
+    def run(self) -> None:
+        """Run and say where the report is."""
+        from braindino.pipeline.demo import demo
+
+        print(f"report: {demo(self.out, anatomy=self.anatomy, workers=self.workers).resolve()}")

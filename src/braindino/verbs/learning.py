@@ -1,0 +1,163 @@
+"""What is learned: encoder, features, heads, predictions."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from braindino.pretraining.config import PretrainConfig
+from braindino.types import Pooling
+from braindino.verbs.flags import Out, Sources
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Slices to an encoder by self-distillation (DINO, iBOT, KoLeo, EMA teacher; stage 2 adds Gram).
+
+    braindino pretrain CONFIG --out RUN [--optim.lr 1e-3 ...]: the file is the interface, flags are for a quick trial.
+    """
+
+    config: Annotated[PretrainConfig, tyro.conf.arg(name="")]
+    """All settings; precedence is default < file < flag."""
+    out: Out = Path("run")
+    """The run folder. A killed run goes on from its newest checkpoint."""
+
+    def run(self) -> None:
+        """Pretrain and say where the weights are."""
+        from braindino.pipeline.pretrain import pretrain
+
+        print(pretrain(self.config, self.out))
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Scans to features: one vector per slice from a frozen encoder."""
+
+    sources: Sources
+    """What to encode: as for `prepare`, one source."""
+    out: Out
+    """The features folder."""
+    weights: Path
+    """encoder.safetensors, or the run folder that holds it."""
+    encoder: str = "braindino"
+    """Encoder plug-in (see `braindino list encoders`)."""
+    contrasts: tuple[str, ...] = ()
+    """Contrasts of each case, in this order; default: those of the first case."""
+    pooling: Pooling = "cls"
+    """What a slice is summed up by: its CLS token, or the mean of its patch tokens."""
+    seed: int = 0
+    """For encoders that draw their weights."""
+    assume_orientation: str | None = None
+    """Axis codes (for example RAS) for files whose orientation codes are both 0."""
+    volume: str | None = None
+    """Which image where a scan holds several: number of a 4-D volume, or name of an image of a DICOM folder."""
+
+    def run(self) -> None:
+        """Encode, tell failures, exit 1 if there are any."""
+        from braindino.pipeline.encode import encode, load_encoder, write_features
+        from braindino.pipeline.sources import listed_sources, read_source, source_fingerprint
+
+        found_in = {source: read_source(source, self.volume)[1] for source in listed_sources(self.sources)}
+        cases = [case for found in found_in.values() for case in found]
+        parents = {source: source_fingerprint(source, found) for source, found in found_in.items()}
+        encoder = load_encoder(self.encoder, self.weights, self.seed)
+        choices: Any = {"pooling": self.pooling, "assume_orientation": self.assume_orientation}
+        found = encode(cases, encoder, self.contrasts or None, **choices)
+        write_features(found, self.out, parents)
+        failed = found.cases[found.cases["status"] != "ok"]
+        print(f"{len(found.cases) - len(failed)} cases x {found.values.shape[1]} views x {encoder.dim} in {self.out}")
+        for case, reason in zip(failed["case"], failed["status"], strict=True):
+            print(f"failed: {case}: {reason}", file=sys.stderr)
+        if len(failed):
+            raise SystemExit(1)
+
+
+@dataclass(frozen=True)
+class TaskFlags:
+    """Which task on which cohort."""
+
+    task: str
+    """Task plug-in (see `braindino list tasks`)."""
+    root: Path
+    """The cohort's folder."""
+    cohort: str = "bids"
+    """Cohort plug-in (see `braindino list cohorts`)."""
+    split_seed: int = 0
+    """Seed of the three-way split by subject."""
+
+    def load(self) -> Any:
+        """The task."""
+        from braindino.pipeline.fit import load_task
+
+        return load_task(self.task, self.root, self.cohort, self.split_seed)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What the head stands on: cached features, or encoder weights for heads that need patch tokens."""
+
+    features: Path | None = None
+    """Features folder (heads that need CLS)."""
+    weights: Path | None = None
+    """Encoder weights (dense heads)."""
+    encoder: str = "braindino"
+    """Encoder plug-in for `weights`."""
+
+    def load(self) -> Any:
+        """Features or encoder."""
+        from braindino.pipeline.encode import load_encoder, read_features
+
+        if (self.features is None) == (self.weights is None):
+            raise ValueError("give either --features (heads on CLS) or --weights (dense heads)")
+        return read_features(self.features) if self.features else load_encoder(self.encoder, self.weights or Path())
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Learn a light head on a frozen encoder: on the training subjects, settings chosen on the validation subjects."""
+
+    task: Annotated[TaskFlags, tyro.conf.arg(name="")]
+    on: Annotated[Backbone, tyro.conf.arg(name="")]
+    out: Out
+    """The head's folder."""
+    head: str = "linear"
+    """Head plug-in (see `braindino list heads`)."""
+    fraction: float = 1.0
+    """Share of the training subjects, stratified and nested."""
+    seed: int = 0
+    """Which draw of that share."""
+
+    def run(self) -> None:
+        """Fit and write the head."""
+        from braindino.pipeline.fit import fit, write_head
+
+        fitted = fit(self.task.load(), self.on.load(), self.head, fraction=self.fraction, seed=self.seed)
+        write_head(fitted, self.out)
+        print(f"{self.head} head for {fitted.task} on {len(fitted.subjects)} training subjects in {self.out}")
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Apply a head to the test subjects (or another split): one row per case, failed cases included."""
+
+    task: Annotated[TaskFlags, tyro.conf.arg(name="")]
+    on: Annotated[Backbone, tyro.conf.arg(name="")]
+    head: Path
+    """Folder made by `braindino fit`."""
+    out: Out
+    """The predictions folder."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which subjects."""
+
+    def run(self) -> None:
+        """Predict and write the table."""
+        from braindino.pipeline.fit import read_head
+        from braindino.pipeline.predict import predict, write_predictions
+
+        table = predict(self.task.load(), self.on.load(), read_head(self.head), split=self.split, out=self.out)
+        write_predictions(table, self.out)
+        print(f"{len(table.table)} cases in {self.out / 'predictions.tsv'}")
