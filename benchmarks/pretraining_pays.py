@@ -80,8 +80,11 @@ def features(cases: list[Case], runs: list[Path]) -> dict[str, np.ndarray]:
     encoders |= {f"random init {n}": load_encoder("random_init", runs[0], seed=n) for n in range(RANDOM_DRAWS)}
     found = {"intensity histogram": np.stack([histogram(case) for case in cases])}
     for name, encoder in encoders.items():
+        pooled = []
         with progress(name, len(cases)) as advance:
-            pooled = [pool(encoder, case) for case in cases if advance() is None]
+            for case in cases:
+                pooled.append(pool(encoder, case))
+                advance()
         found |= {f"{name}, {pooling}": np.stack([one[pooling] for one in pooled]) for pooling in get_args(Pooling)}
     return found
 
