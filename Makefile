@@ -1,4 +1,4 @@
-# make demo: the whole line on this machine.   make test: every check.
+# make demo: the whole line on this machine.   make test: every check.   make stress: faults by the thousand.
 # Both make .venv on their first run and install nothing on a later one.
 # PYTHON=... picks an interpreter (3.11 or newer), PIP_FLAGS=... is handed to pip install.
 
@@ -9,13 +9,16 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 PROJECT := pyproject.toml constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test stress lint clean
 
 demo: $(VENV)/.for-demo
 	$(BIN)/braindino demo
 
 test: $(VENV)/.for-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+stress: $(VENV)/.for-test
+	BRAINDINO_STRESS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/volume/test_faults.py tests/corpus/test_kill.py
 
 lint: $(VENV)/.for-test
 	$(BIN)/ruff check

@@ -1,7 +1,7 @@
 """Faults put in by the hundred: each is refused by a ValueError or harmless, never silent.
 
-A few of each by default. `BRAINDINO_STRESS=1 python -m pytest -s tests/volume/test_faults.py` injects the full numbers
-and prints the table of docs/volumes.md.
+A few of each by default. `make stress` (BRAINDINO_STRESS=1) injects the full numbers and writes their table into
+docs/faults.md.
 """
 
 import gzip
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import braindino
+from braindino.record import write_bytes
 from braindino.types import Scan, Volume
 from braindino.volume.brain import stripped_mask
 from braindino.volume.io import read_case, read_labels, read_volume, write_nifti
@@ -32,12 +33,14 @@ TABLE: list[tuple[str, int, int, int, int]] = []
 
 @pytest.fixture(scope="module", autouse=True)
 def table():
-    """Printed after the last test where all faults were injected."""
+    """Written after the last test where all faults were injected."""
     yield
     if STRESS:
-        print("\n\n| fault | injected | refused | harmless | silent |\n|---|---|---|---|---|")
-        for row in TABLE:
-            print("| " + " | ".join(str(cell) for cell in row) + " |")
+        page = Path(__file__).parents[2] / "docs" / "faults.md"
+        intro = page.read_text(encoding="utf-8").partition("| fault |")[0]
+        rows = [("fault", "injected", "refused", "harmless", "silent"), ("---",) * 5, *TABLE]
+        lines = ["| " + " | ".join(str(cell) for cell in row) + " |\n" for row in rows]
+        write_bytes(page, (intro + "".join(lines)).encode())
 
 
 def attempts(few, many):

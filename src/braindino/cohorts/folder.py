@@ -1,7 +1,8 @@
-"""Any folder of NIfTI files, or a single file: one subject per file, for pretraining and for encoding.
+"""Any folder of NIfTI files and DICOM series, or a single file: one subject per image, for pretraining and encoding.
 
-The subject is the file name without its endings and contrast; the contrast is the BIDS suffix where the name has one.
-A file `<name>_mask.nii.gz` beside `<name>.nii.gz` is taken as its brain mask.
+The subject is the file name without its endings, or the name of the folder that holds the DICOM files of one series;
+the contrast is the BIDS suffix where the name has one. A file `<name>_mask.nii.gz` beside `<name>.nii.gz` is taken as
+its brain mask.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from pathlib import Path
 from braindino.layouts.cases import CONTRASTS, Notes, Tell
 from braindino.progress import note
 from braindino.types import Case, Scan
+from braindino.volume.dicom import is_dicom
 
-SOURCE = "Your own files: any folder with .nii or .nii.gz images, also in sub-folders."
+SOURCE = "Your own files: any folder with .nii or .nii.gz images or DICOM series, also in sub-folders."
 TERMS = "Your own."
 
 
@@ -24,25 +26,37 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
     """
     files = [root] if root.is_file() else sorted(p for p in root.rglob("*.nii*") if not p.name.startswith("."))
     images = [path for path in files if path.name.endswith((".nii", ".nii.gz")) and not _stem(path).endswith("_mask")]
+    images += _dicom_folders(root)
     if not images:
-        raise ValueError(f"no .nii or .nii.gz image in {root}")
+        raise ValueError(f"no .nii or .nii.gz image and no DICOM series in {root}")
     found: dict[str, Case] = {}
-    for path in images:
-        stem = _stem(path) if root.is_file() else "_".join(path.relative_to(root).with_name(_stem(path)).parts)
-        if stem in found:
-            raise ValueError(f"{path} and {found[stem].scans[0].path} have the same name; rename one")
-        suffix = stem.rpartition("_")[2]
+    for path in sorted(images):
+        name = _name(path, root)
+        if name in found:
+            raise ValueError(f"{path} and {found[name].scans[0].path} have the same name; rename one")
+        suffix = name.rpartition("_")[2]
         contrast = suffix if suffix in CONTRASTS else "unknown"
         mask = next(
             (p for p in (path.with_name(_stem(path) + "_mask" + end) for end in (".nii.gz", ".nii")) if p.is_file()),
             None,
         )
-        found[stem] = Case(stem, (Scan(root.name if root.is_dir() else "file", stem, contrast, path, brain_mask=mask),))
+        found[name] = Case(name, (Scan(root.name if root.is_dir() else "file", name, contrast, path, brain_mask=mask),))
     notes = Notes()
     for path in sorted({*files} - {*images} - {scan.brain_mask for case in found.values() for scan in case.scans}):
         notes.add("left out, no image or a mask without its image", path.name)
     notes.tell(tell)
     return tuple(found.values())
+
+
+def _dicom_folders(root: Path) -> list[Path]:
+    """Folders that hold DICOM files, `root` itself among them."""
+    return [folder for folder in [root, *sorted(root.rglob("*"))] if folder.is_dir() and is_dicom(folder)]
+
+
+def _name(path: Path, root: Path) -> str:
+    """Path below `root` in one word, without the endings of a file."""
+    stem = path.name if path.is_dir() else _stem(path)
+    return stem if path == root or root.is_file() else "_".join(path.relative_to(root).with_name(stem).parts)
 
 
 def _stem(path: Path) -> str:
