@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pytest
 
 from braindino.pipeline.report import _read, _sections, report
@@ -105,7 +106,10 @@ def hostile_page(line, evil):
     found = _read(*(line[name] for name in ("corpus", "runs", "predictions", "scores", "analysis", "cases")))
     corpus = found.corpus
     counts = corpus.counts.assign(cohort=evil, subject=evil, site=evil, contrast=evil, person=evil)
-    corpus = replace(corpus, counts=counts, tiles=tuple(replace(t, cohort=evil, contrast=evil) for t in corpus.tiles))
+    tiles = tuple(replace(tile, cohort=evil, contrast=evil) for tile in corpus.tiles)
+    pairs = pd.DataFrame([[evil, evil, evil, evil, 0.9]], columns=corpus.overlaps.columns)
+    scans = corpus.scans.assign(cohort=evil, axes=evil)
+    corpus = replace(corpus, counts=counts, tiles=tiles, scans=scans, overlaps=pairs)
     quarantine = found.quarantine.assign(cohort=evil, contrast=evil, reason=evil)
     one = next(answers for answers in found.answers if answers.kind == "classification")
     table = one.table.assign(site=evil, case=evil, status=["ok"] * 20 + [evil] * 4).replace("dementia", evil)
@@ -132,7 +136,7 @@ def test_hostile_names_in_figures_are_escaped(line, tmp_path):
 
 def test_every_figure_is_a_file_that_shows_something(page):
     html, files = page.read_text(), sorted((page.parent / "figures").glob("*.png"))
-    assert len(files) == len(re.findall("<figure ", html)) == 15
+    assert len(files) == len(re.findall("<figure ", html)) == 16
     for file in files:
         image = matplotlib.image.imread(file)
         assert min(image.shape[:2]) > 200 and np.ptp(image[..., :3]) > 0.5, file.name

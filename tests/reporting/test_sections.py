@@ -45,7 +45,7 @@ def found(exclude, parent=None):
     base = {"task": "t", "kind": "regression", "encoder": "e", "head": "linear", "fraction": 1.0, "seed": 0}
     table = pd.DataFrame([base | {"perturbation": "none", "split": "test", "case": n, "status": "ok"} for n in "12"])
     cases = {n: Case(n, (Scan("c", n, "T1w", Path("x")),)) for n in "12"}
-    view = CorpusView(counts, (), Recipe())
+    view = CorpusView(counts, pd.DataFrame(), pd.DataFrame(), (), Recipe())
     answers = (answers_of(Path("p"), table),)
     return Artefacts(view, logs={"r": []}, answers=answers, cases=cases, records={"corpus": corpus, "run r": run})
 

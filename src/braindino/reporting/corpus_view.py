@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
+from braindino.corpus.audit import OVERLAP_COLUMNS
+from braindino.record import read_table
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -32,6 +35,10 @@ class CorpusView:
 
     counts: pd.DataFrame
     """One row per cohort, subject, site and contrast: these columns, `person` (cohort/subject) and `slices`."""
+    scans: pd.DataFrame
+    """One row per scan: identity, spacing, orientation, quality (`scans.tsv`)."""
+    overlaps: pd.DataFrame
+    """Pairs of names that may be one person (`overlaps.tsv`)."""
     tiles: tuple[Tile, ...]
     recipe: Recipe
 
@@ -58,4 +65,5 @@ def corpus_view(corpus: Corpus, seed: int = 0) -> CorpusView:
     for _, _, row in chosen:
         cohort, contrast = (str(value) for value in index.loc[index.index[row], ["cohort", "contrast"]])
         tiles.append(Tile(cohort, contrast, corpus.read(row)))
-    return CorpusView(counts, tuple(tiles), corpus.recipe)
+    pairs = read_table(corpus.folder / "overlaps.tsv", text=OVERLAP_COLUMNS[:-1])
+    return CorpusView(counts, corpus.scans, pairs, tuple(tiles), corpus.recipe)

@@ -12,6 +12,7 @@ from braindino.layouts.labels import SCHEMES
 from braindino.record import fingerprint
 from braindino.reporting.artefacts import Artefacts, is_synthetic, is_synthetic_case, rows_of
 from braindino.reporting.figures import Figure
+from braindino.reporting.figures_corpus import corpus_scans_figure
 from braindino.reporting.figures_scans import mosaic_figure, planes_figure, similarity_figure
 from braindino.reporting.figures_training import training_figure
 from braindino.reporting.names import encoder_label, task_label
@@ -35,7 +36,9 @@ def corpus_section(found: Artefacts) -> Section:
     blocks: list[Text | Table | Figure] = [_counts(counts, ["cohort", "contrast"], "Corpus by cohort and contrast.")]
     if (counts["site"] != "").any():
         blocks.append(_counts(counts, ["cohort", "site"], "Corpus by site."))
+    blocks.append(corpus_scans_figure(found.corpus.scans, found.synthetic_corpus))
     blocks.append(mosaic_figure(found.corpus.tiles, found.corpus.recipe))
+    blocks += _overlaps(found.corpus.overlaps)
     left_out = found.quarantine
     if left_out is not None and len(left_out):
         left_out = left_out.assign(reason=[without_folders(reason) for reason in left_out["reason"]])
@@ -46,6 +49,15 @@ def corpus_section(found: Artefacts) -> Section:
     else:
         blocks.append(Text("No scan was left out."))
     return Section("Corpus", tuple(blocks), found.synthetic_corpus)
+
+
+def _overlaps(pairs: pd.DataFrame) -> list[Text | Table]:
+    """Who seems to be in the corpus twice."""
+    if not len(pairs):
+        return [Text("No two names were found to be one person (equal voxels, or similar brains).")]
+    kinds = ", ".join(f"{count} by {evidence}" for evidence, count in pairs["evidence"].value_counts().items())
+    told = f"{counted(len(pairs), 'pair')} of names may be one person ({kinds}); docs/corpus.md says what this means."
+    return [Text(told), table_of(pairs, f"Names that may be one person ({len(pairs)} pairs)", folded=True)]
 
 
 def _counts(counts: pd.DataFrame, by: list[str], caption: str) -> Table:
