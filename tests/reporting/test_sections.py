@@ -25,8 +25,8 @@ def index(*groups):
 
 def test_tiles_are_drawn_as_evenly_as_the_corpus_allows():
     table = index(("a", "1", "T1w", 500), ("a", "2", "T1w", 500), ("b", "1", "T2w", 500), ("b", "1", "FLAIR", 2))
-    corpus = SimpleNamespace(index=table, recipe=Recipe(), read=lambda row: np.full((2, 2), row, np.float32))
-    view = corpus_view(corpus)
+    tables = {"index": table, "scans": pd.DataFrame(), "overlaps": pd.DataFrame()}
+    view = corpus_view(SimpleNamespace(**tables, recipe=Recipe(), read=lambda row: np.full((2, 2), row, np.float32)))
     kinds = pd.Series([(tile.cohort, tile.contrast) for tile in view.tiles]).value_counts().to_dict()
     assert kinds == {("a", "T1w"): 11, ("b", "T2w"): 11, ("b", "FLAIR"): 2} and len(view.tiles) == TILES
     rows = [int(tile.image[0, 0]) for tile in view.tiles]

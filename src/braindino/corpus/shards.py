@@ -111,6 +111,12 @@ class Corpus:
         columns["slice_hash"] = [digits[n : n + 16] for n in range(0, len(digits), 16)]
         return pd.DataFrame(columns)
 
+    @cached_property
+    def overlaps(self) -> pd.DataFrame:
+        """Pairs of names that may be one person (see `audit.overlaps`)."""
+        table: pd.DataFrame = read_table(self.folder / "overlaps.tsv", text=("subject", "other", "place", "evidence"))
+        return table
+
     def rows(self) -> Shaped[np.ndarray, " slice"]:
         """The index as it is stored (fields as in `SLICE`), memory-mapped."""
         return np.asarray(np.load(self.folder / "index.npy", mmap_mode="r", allow_pickle=False))

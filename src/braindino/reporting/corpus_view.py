@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
-from braindino.corpus.audit import OVERLAP_COLUMNS
-from braindino.record import read_table
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -65,5 +62,4 @@ def corpus_view(corpus: Corpus, seed: int = 0) -> CorpusView:
     for _, _, row in chosen:
         cohort, contrast = (str(value) for value in index.loc[index.index[row], ["cohort", "contrast"]])
         tiles.append(Tile(cohort, contrast, corpus.read(row)))
-    pairs = read_table(corpus.folder / "overlaps.tsv", text=OVERLAP_COLUMNS[:-1])
-    return CorpusView(counts, corpus.scans, pairs, tuple(tiles), corpus.recipe)
+    return CorpusView(counts, corpus.scans, corpus.overlaps, tuple(tiles), corpus.recipe)

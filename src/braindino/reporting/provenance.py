@@ -91,7 +91,8 @@ def _methods(found: Artefacts) -> Iterator[str]:
     if heads := sorted({one.head for one in found.answers}):
         yield (
             f"The encoder stayed frozen. Light heads ({', '.join(heads)}) were learned on training subjects and their "
-            "settings chosen on validation subjects; all results are from test subjects, split by subject."
+            "settings chosen on validation subjects (linear: also by cross-validation within training); all results "
+            "are from test subjects, split by subject."
         )
     if "scores" in found.records:
         config = found.records["scores"]["config"]

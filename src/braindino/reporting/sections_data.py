@@ -55,7 +55,9 @@ def _overlaps(pairs: pd.DataFrame) -> list[Text | Table]:
     """Who seems to be in the corpus twice."""
     if not len(pairs):
         return [Text("No two names were found to be one person (equal voxels, or similar brains).")]
-    kinds = ", ".join(f"{count} by {evidence}" for evidence, count in pairs["evidence"].value_counts().items())
+    words = {"near": "similar pictures alone"}
+    counts = pairs["evidence"].value_counts().items()
+    kinds = ", ".join(f"{count} by {words.get(str(evidence), evidence)}" for evidence, count in counts)
     told = f"{counted(len(pairs), 'pair')} of names may be one person ({kinds}); docs/corpus.md says what this means."
     return [Text(told), table_of(pairs, f"Names that may be one person ({len(pairs)} pairs)", folded=True)]
 

@@ -26,7 +26,7 @@ HOW_TO_READ = Table(
         (RANDOM.replace("_", " "), "the same network with random weights, never trained: what pretraining must beat"),
         (PRIOR, "the trivial answer: class frequencies, the mean of the training subjects, or one risk for everybody"),
         ("value [low, high]", "metric on the test subjects with its 95 % percentile bootstrap interval over subjects"),
-        ("n, subjects", "test subjects; nobody is in two splits of a task, and settings are chosen on validation only"),
+        ("n, subjects", "test subjects; nobody is in two splits of a task, and no setting is chosen on them"),
         ("40 %, 100 %", "label fraction: the share of the training subjects that a head learned from"),
         (
             "no difference shown",
