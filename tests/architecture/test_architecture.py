@@ -111,7 +111,7 @@ def test_no_class_is_subclassed_but_modules_and_value_error():
 def test_every_plug_in_keeps_its_contract(kind):
     needed = {
         "encoders": ("load",),
-        "heads": ("fit", "from_state", "Fitted"),
+        "heads": ("from_state", "Fitted"),
         "cohorts": ("cases", "SOURCE", "TERMS"),
         "tasks": ("build",),
         "perturbations": ("apply",),
@@ -120,6 +120,10 @@ def test_every_plug_in_keeps_its_contract(kind):
         module = catalog.load(kind, name)
         for attribute in needed[kind]:
             assert hasattr(module, attribute), f"{kind}/{name} has no {attribute}"
+        if kind == "heads":
+            kinds = module.Fitted.kinds
+            assert ("segmentation" in kinds) == hasattr(module, "fit_dense") == hasattr(module.Fitted, "predict_dense")
+            assert hasattr(module, "fit") == (kinds != ("segmentation",))
         assert catalog.summary(kind, name).strip(), f"{kind}/{name} has no docstring"
 
 

@@ -121,6 +121,17 @@ def test_segmentation_ends_as_label_maps_in_the_scans_own_space(tmp_path, cohort
     assert table["output_WT_dice"].mean() > 0.3  # a linear map from pixels finds a bright lesion
 
 
+def test_the_trivial_answer_of_segmentation_is_no_lesion(tmp_path, cohort, encoder):
+    task = load_task("tumour_segmentation", cohort, "synthetic")
+    fitted = fit(task, encoder, "prior")
+    write_head(fitted, tmp_path / "head")
+    table = predict(task, encoder, read_head(tmp_path / "head"), out=tmp_path / "p").table
+    assert (table[[f"output_{region}_dice" for region in ("WT", "TC")]] == 0).all(axis=None)
+    for case in task.cases_of("test"):
+        image = nib.load(tmp_path / "p" / "label_maps" / f"{case.name}_dseg.nii.gz")
+        assert image.shape == read_volume(case.scans[0].path).voxels.shape[1:] and not image.get_fdata().any()
+
+
 def test_what_does_not_fit_together_is_refused(cohort, features, encoder, weights):
     task = load_task("diagnosis", cohort, "synthetic")
     fitted = fit(task, features)

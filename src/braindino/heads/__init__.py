@@ -11,5 +11,34 @@ attributes `needs` and `kinds`, `state()` (name to array), and
   (higher risk, earlier event).
 
 `kinds` names the task kinds it serves. What is learned is arrays only: no pickle.
-A dense head (`needs = "patch"`) is described in `decoder`.
+
+Segmentation is dense: a head that serves it defines `fit_dense(encoder, task, train, validation, *, seed) -> Fitted`,
+which runs the encoder live and without gradient, and `Fitted.predict_dense(encoder, task, case, out)`, which ends with
+`written_and_scored`. A head for segmentation alone has `needs = "patch"`.
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from braindino.stats.segmentation import region_scores
+from braindino.types import Case, Task, Volume
+from braindino.volume.io import write_nifti
+
+
+def written_and_scored(
+    task: Task, case: Case, original: Volume, predicted: UInt8[np.ndarray, "i j k"], out: Path | None
+) -> dict[str, float]:
+    """Write a predicted label map in the scan's own space; its `output_<region>_dice` and `output_<region>_hd95_mm`.
+
+    Nothing is written without `out`, nothing is scored where the case has no label map.
+    """
+    if out is not None:
+        write_nifti(out / "label_maps" / f"{case.name}_dseg.nii.gz", predicted, original.affine)
+    if original.label_map is None:
+        return {}
+    scores = region_scores(original.label_map, predicted, task.regions, original.spacing_mm)
+    return {f"output_{name}": value for name, value in scores.items()}

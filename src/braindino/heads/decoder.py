@@ -1,9 +1,4 @@
-"""Light dense head: one linear map from a patch's tokens to its pixels, for segmentation on a frozen encoder.
-
-Contract of a dense head (`needs = "patch"`): `fit(encoder, task, train, validation, *, seed) -> Fitted` runs the
-encoder live, without gradient; `Fitted.predict(encoder, task, case, out) -> {"output_<region>_dice": ..., ...}`
-writes the label map into `out` and scores it in the scan's own space.
-"""
+"""Light dense head: one linear map from a patch's tokens to its pixels, for segmentation on a frozen encoder."""
 
 from __future__ import annotations
 
@@ -17,9 +12,9 @@ import torch
 from jaxtyping import Bool, Float32
 from torch.nn import functional as F
 
-from braindino.stats.segmentation import region_scores
+from braindino.heads import written_and_scored
 from braindino.types import Case, Encoder, Kind, Task, Volume
-from braindino.volume.io import read_case, write_nifti
+from braindino.volume.io import read_case
 from braindino.volume.preprocess import from_slices, restore, to_slices
 
 STRENGTHS = (1e-4, 1e-2)
@@ -44,7 +39,7 @@ class Fitted:
         """Everything learned."""
         return {"weight": self.weight, "bias": self.bias, "mean": self.mean, "scale": self.scale}
 
-    def predict(self, encoder: Encoder, task: Task, case: Case, out: Path | None) -> dict[str, float]:
+    def predict_dense(self, encoder: Encoder, task: Task, case: Case, out: Path | None) -> dict[str, float]:
         """Segment one case in its own space; Dice and HD95 per region where the case has a label map.
 
         Regions are thresholded at 1/2 and written as one label map, the innermost region last.
@@ -55,13 +50,7 @@ class Fitted:
         maps = _to_pixels(logits, len(task.regions), _grid(encoder))
         probability = restore(from_slices(1 / (1 + np.exp(-maps))), prepared, original)
         regions = {name: probability[n] >= 0.5 for n, name in enumerate(task.regions)}
-        predicted = _label_map(regions, task)
-        if out is not None:
-            write_nifti(out / "label_maps" / f"{case.name}_dseg.nii.gz", predicted, original.affine)
-        if original.label_map is None:
-            return {}
-        scores = region_scores(original.label_map, predicted, task.regions, original.spacing_mm)
-        return {f"output_{name}": value for name, value in scores.items()}
+        return written_and_scored(task, case, original, _label_map(regions, task), out)
 
     def _logits(self, tokens: torch.Tensor) -> torch.Tensor:
         standard = (tokens.float() - torch.from_numpy(self.mean)) / torch.from_numpy(self.scale)
@@ -73,7 +62,7 @@ def from_state(state: dict[str, np.ndarray]) -> Fitted:
     return Fitted(**state)
 
 
-def fit(encoder: Encoder, task: Task, train: Sequence[Case], validation: Sequence[Case], *, seed: int) -> Fitted:
+def fit_dense(encoder: Encoder, task: Task, train: Sequence[Case], validation: Sequence[Case], *, seed: int) -> Fitted:
     """Learn the map by Adam on binary cross-entropy plus soft Dice over slices, half of them with a lesion.
 
     Raises:

@@ -1,15 +1,20 @@
-"""The trivial answer that every model must beat: class frequencies, the training mean, no difference in risk."""
+"""The trivial answer that every model must beat: class frequencies, training mean, one risk, no lesion anywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from braindino.types import Kind
+from braindino.heads import written_and_scored
+from braindino.types import Case, Encoder, Kind, Task
+from braindino.volume.io import read_case
+
+ON_FEATURES: tuple[Kind, ...] = ("classification", "regression", "survival")
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class Fitted:
     """The same answer for every subject; in regression it is the mean-predictor baseline."""
 
     needs: ClassVar[Literal["cls"]] = "cls"
-    kinds: ClassVar[tuple[Kind, ...]] = ("classification", "regression", "survival")
+    kinds: ClassVar[tuple[Kind, ...]] = (*ON_FEATURES, "segmentation")
 
     answer: Float[np.ndarray, " output"]
 
@@ -28,6 +33,11 @@ class Fitted:
     def predict(self, x: Float[np.ndarray, "subject feature"]) -> Float[np.ndarray, "subject output"]:
         """The answer, once per subject."""
         return np.tile(self.answer, (len(x), 1))
+
+    def predict_dense(self, encoder: Encoder, task: Task, case: Case, out: Path | None) -> dict[str, float]:
+        """No lesion anywhere: the most frequent label of every voxel. The encoder is not asked."""
+        original = read_case(case.scans)
+        return written_and_scored(task, case, original, np.zeros(original.voxels.shape[1:], np.uint8), out)
 
 
 def from_state(state: Mapping[str, np.ndarray]) -> Fitted:
@@ -50,8 +60,8 @@ def fit(
     Raises:
         ValueError: a task of another kind, or no training subject.
     """
-    if kind not in Fitted.kinds:
-        raise ValueError(f"the prior head serves {', '.join(Fitted.kinds)}, not {kind}")
+    if kind not in ON_FEATURES:
+        raise ValueError(f"on features the prior head serves {', '.join(ON_FEATURES)}, not {kind}")
     if len(y) == 0:
         raise ValueError("no training subject")
     if kind == "survival":
@@ -60,3 +70,8 @@ def fit(
         return Fitted(np.array([y.mean()], float))
     classes = np.unique(np.concatenate([y, validation[1]]))
     return Fitted((y[:, None] == classes).mean(0))
+
+
+def fit_dense(encoder: Encoder, task: Task, train: Sequence[Case], validation: Sequence[Case], *, seed: int) -> Fitted:
+    """The answer "no lesion" for segmentation; nothing is learned."""
+    return Fitted(np.zeros(len(task.regions)))

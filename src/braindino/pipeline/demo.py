@@ -124,8 +124,7 @@ def _jobs(tasks: list[Task]) -> Iterator[Job]:
         for fraction in FRACTIONS:
             for encoder in ENCODERS:
                 yield Job(task, encoder, TASKS[task.name], fraction)
-            if task.kind != "segmentation":
-                yield Job(task, ENCODERS[0], "prior", fraction)
+            yield Job(task, ENCODERS[0], "prior", fraction)
 
 
 def _predictions(out: Path, job: Job) -> None:

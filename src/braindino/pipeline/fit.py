@@ -73,11 +73,13 @@ def fit(
         raise ValueError(f"head {head!r} serves {', '.join(module.Fitted.kinds)}, but {task.name} is {task.kind}")
     assert task.classes == tuple(sorted(task.classes)), "heads give probabilities in sorted order of the classes"
     train, validation = training_cases(task, fraction, seed), task.cases_of("validation")
-    if module.Fitted.needs == "patch":
+    if task.kind == "segmentation":
         if isinstance(features, Features):
-            raise ValueError(f"head {head!r} needs patch tokens: give the encoder's weights, not cached features")
+            raise ValueError(
+                f"segmentation needs patch tokens: give {head!r} the encoder's weights, not cached features"
+            )
         before = features.digest()
-        fitted = module.fit(features, task, train, validation, seed=seed)
+        fitted = module.fit_dense(features, task, train, validation, seed=seed)
         if features.digest() != before:
             raise ValueError("the encoder's weights changed while fitting a head on a frozen encoder")
         named = (features.name, before, features.recipe.hash(), "none")

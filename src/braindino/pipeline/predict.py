@@ -78,7 +78,7 @@ def _dense(
     with progress(f"segment {encoder.name}", len(cases)) as advance:
         for case in cases:
             try:
-                scores = fitted.head.predict(encoder, task, case, out)  # type: ignore[attr-defined]
+                scores = fitted.head.predict_dense(encoder, task, case, out)  # type: ignore[attr-defined]
                 outputs.append({"status": "ok", **scores})
             except (ValueError, OSError) as error:
                 outputs.append({"status": str(error)})

@@ -185,7 +185,7 @@ def threshold(found: Artefacts, one: Answers) -> Threshold:
 
 
 def _segmentation(found: Artefacts, task: str, answers: list[Answers]) -> Iterator[Figure | Text]:
-    models = _named(answers)
+    models = _named([one for one in answers if one.head != PRIOR])
     ranked = next((name for name, one in models.items() if one.encoder != RANDOM), next(iter(models), ""))
     try:
         cases, of = _extremes(found, models, ranked)
