@@ -132,7 +132,8 @@ def _same_versions(found: dict[str, dict[str, str]], address: str) -> None:
 def _died(job: tuple[Any, ...]) -> str:
     several = [part if isinstance(part, tuple) else (part,) for part in job]
     files = [scan.path.name for scans in several for scan in scans if isinstance(scan, Scan)]
+    what = ", ".join(files) or job[1:] or job
     return (
-        f"a worker died {RETRIES} times while it did {', '.join(files) or job[1:]}; it may need more memory than there "
+        f"a worker died {RETRIES} times while it did {what}; it may need more memory than there "
         "is. Use fewer workers or leave these scans out; the same command then goes on"
     )

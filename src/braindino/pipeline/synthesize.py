@@ -7,9 +7,7 @@ subjects and of processes; a finished one is not made again.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from braindino.config import to_dict
+from braindino.corpus.jobs import run_jobs
 from braindino.progress import progress
 from braindino.record import digest, is_done, sha256, write_json, write_record, write_table
 from braindino.synthesis.anatomy import names
@@ -131,21 +130,8 @@ def _finished(order: _Order) -> dict[str, Any] | None:
 def _run(orders: list[_Order], workers: int, total: int) -> None:
     """Make all subjects, in processes where there are several; the first error stops it."""
     with progress("synthesize subjects", total, done=total - len(orders)) as advance:
-        if workers == 1:
-            for order in orders:
-                _make(order)
-                advance()
-            return
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, max(len(orders), 1)), mp_context=spawn) as pool:
-            jobs = [pool.submit(_make, order) for order in orders]
-            try:
-                for job in as_completed(jobs):
-                    job.result()
-                    advance()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        for _ in run_jobs(_make, [(order,) for order in orders], workers):
+            advance()
 
 
 def _make(order: _Order) -> None:
