@@ -31,6 +31,7 @@ from braindino.volume.io import read_case, read_labels, read_volume
 from braindino.volume.preprocess import preprocess, to_slices
 from braindino.volume.quality import quality
 from braindino.volume.recipe import Recipe
+from braindino.volume.resample import bounding_box, resample, within
 
 RECIPE = Recipe()
 SPACING = (1.2, 0.9375, 0.9375)
@@ -137,12 +138,14 @@ def our_steps(image, mask):
     lap([open_image(path) for path in (image, mask)])
     volume = lap(read_case([scan]))
     lap(quality(volume, volume.brain_mask))
-    scaled = lap(steps._normalise(volume.voxels[0], volume.brain_mask, RECIPE))
-    centres = steps._target_grid(volume.brain_mask, volume.spacing_mm, RECIPE, False)
-    weights = steps._all_weights(centres, scaled.shape, volume.spacing_mm, RECIPE, 0)
-    arrays = (scaled, volume.brain_mask.astype(np.float32))
-    sliced = lap([steps._resample(array, weights) for array in arrays])
-    lap(to_slices(sliced[0][None]))
+    brain = bounding_box(volume.brain_mask)
+    scaled = lap(steps._normalise(volume.voxels[0][brain], volume.brain_mask[brain], RECIPE))
+    centres = steps._target_grid(brain, volume.spacing_mm, RECIPE, False)
+    matrices, target = within(brain, steps._matrices(centres, volume.brain_mask.shape, volume.spacing_mm, RECIPE, 0))
+    sliced = steps._empty(1, tuple(map(len, centres)), RECIPE.background)
+    sliced[0][target] += resample(scaled, matrices)
+    lap(resample(volume.brain_mask[brain], matrices) > 0.5)
+    lap(to_slices(sliced))
     unpack, read, *rest = np.diff(clock)
     return dict(
         zip(

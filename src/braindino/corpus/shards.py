@@ -19,7 +19,6 @@ import json
 import os
 import struct
 import threading
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from isal.isal_zlib import crc32
 from jaxtyping import Float16, Float32, Int, Shaped, UInt16
 
 from braindino.config import from_dict
@@ -84,7 +84,7 @@ class Corpus:
             raise ValueError(f"no slice {slice_index}; {self.folder} holds slices 0 to {count - 1}")
         _, shard, offset, top, left, height, width, crc, *_ = files.row(slice_index)
         data = files.box(shard, offset, 2 * height * width)
-        if zlib.crc32(data) != crc:
+        if crc32(data) != crc:
             raise ValueError(
                 f"slice {slice_index} in {self.folder / shard_name(shard)} differs from its record; "
                 f"delete {self.folder} and make it again"
@@ -237,7 +237,7 @@ def pack(
             row["top"], row["left"] = down[0], across[0]
             row["height"], row["width"] = down[-1] - down[0] + 1, across[-1] - across[0] + 1
         box = code[row["top"] :, row["left"] :][: row["height"], : row["width"]].ravel()
-        row["offset"], row["crc32"] = offset, zlib.crc32(box.tobytes())
+        row["offset"], row["crc32"] = offset, crc32(box.tobytes())
         boxes.append(box)
         offset += box.size
     return np.concatenate(boxes), rows

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 from jaxtyping import Float, Shaped
 from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
@@ -33,6 +33,8 @@ SLACK_BYTES = 1 << 16
 """Bytes after the last voxel that are let pass (padding that some writers leave)."""
 QUIET = logging.Logger("braindino.volume", logging.CRITICAL)
 """nibabel's remarks go into the history, not to the terminal."""
+GZIP_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]
+"""isal reads what zlib reads, with the same checks, twice as fast."""
 ENDINGS = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
 
 
@@ -125,8 +127,8 @@ def _start(path: Path, packed: bytes) -> bytes:
     if not path.name.endswith(".gz"):
         return packed[:HEADER_BYTES]
     try:
-        return zlib.decompressobj(wbits=31).decompress(packed, HEADER_BYTES)
-    except zlib.error as error:
+        return isal_zlib.decompressobj(wbits=31).decompress(packed, HEADER_BYTES)
+    except GZIP_ERROR as error:
         raise _damaged(path, error) from None
 
 
@@ -186,7 +188,7 @@ def _gunzip(path: Path, packed: bytes, need: int, most: int) -> bytes:
     parts, total = [], 0
     try:
         while packed:
-            unpacker = zlib.decompressobj(wbits=31)
+            unpacker = isal_zlib.decompressobj(wbits=31)
             parts.append(unpacker.decompress(packed, most - total + 1))
             total += len(parts[-1])
             if total > most:
@@ -194,10 +196,10 @@ def _gunzip(path: Path, packed: bytes, need: int, most: int) -> bytes:
             if not unpacker.eof:
                 raise ValueError(f"{path} is truncated (the gzip stream does not end); copy or download it again")
             packed = unpacker.unused_data.lstrip(b"\0")
-    except zlib.error as error:
+    except GZIP_ERROR as error:
         raise _damaged(path, error) from None
     return b"".join(parts)
 
 
-def _damaged(path: Path, error: zlib.error) -> ValueError:
+def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path} is damaged (gzip: {error}); copy or download it again")

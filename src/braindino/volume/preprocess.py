@@ -17,6 +17,7 @@ from braindino.volume.choose import slice_centres
 from braindino.volume.itk import align, correct_bias
 from braindino.volume.quality import quality, require
 from braindino.volume.recipe import Recipe
+from braindino.volume.resample import Box, Matrix, bounding_box, interpolation, resample, within
 
 
 def preprocess(volume: Volume, recipe: Recipe, *, every_slice: bool = False) -> Volume:
@@ -42,23 +43,30 @@ def preprocess(volume: Volume, recipe: Recipe, *, every_slice: bool = False) -> 
     found = quality(volume, mask)
     require(found, recipe)
     volume, mask = _corrected(volume, mask, recipe)
-    voxels = np.stack([_normalise(image, mask, recipe) for image in volume.voxels]) - np.float32(recipe.background)
-    centres = _target_grid(mask, volume.spacing_mm, recipe, every_slice)
+    brain = bounding_box(mask)
+    centres = _target_grid(brain, volume.spacing_mm, recipe, every_slice)
+    shape = tuple(map(len, centres))
     windows = [
-        _all_weights(centres, mask.shape, volume.spacing_mm, recipe, offset)
+        _matrices(centres, mask.shape, volume.spacing_mm, recipe, offset)
         for offset in range(-recipe.neighbours, recipe.neighbours + 1)
     ]
-    nearest = np.ix_(*[np.clip(np.rint(c).astype(int), 0, n - 1) for c, n in zip(centres, mask.shape, strict=True)])
-    inside = np.all(np.meshgrid(*map(_within, centres, mask.shape), indexing="ij"), axis=0)
-    labels = None if volume.label_map is None else np.where(inside, volume.label_map[nearest], 0)
+    matrices, target = within(brain, windows[recipe.neighbours])
+    brain_in_target = np.zeros(shape, bool)
+    brain_in_target[target] = resample(mask[brain], matrices) > 0.5
+    box = brain if recipe.brain == "mask" else tuple(map(slice, mask.shape))
+    voxels = _empty(len(volume.voxels) * len(windows), shape, recipe.background)
+    for n, image in enumerate(volume.voxels):
+        above_background = _normalise(image[box], mask[box], recipe) - np.float32(recipe.background)
+        for channel, window in enumerate(windows):
+            matrices, target = within(box, window)
+            voxels[n * len(windows) + channel][target] += resample(above_background, matrices)
     even = every_slice or recipe.slice_rule == "uniform"
     return replace(
         volume,
-        voxels=np.stack([_resample(image, window) for image in voxels for window in windows])
-        + np.float32(recipe.background),
+        voxels=voxels,
         affine=_grid_affine(volume.affine, centres),
-        brain_mask=_resample(mask.astype(np.float32), windows[recipe.neighbours]) > 0.5,
-        label_map=labels,
+        brain_mask=brain_in_target,
+        label_map=None if volume.label_map is None else _nearest(volume.label_map, centres),
         quality=found,
         position_mm=None if even else _positions_mm(volume.affine, centres),
         history=(
@@ -78,11 +86,11 @@ def restore(
     shape = original.voxels.shape[1:]
     if prepared.to_scan is not None:
         return np.stack([affine_transform(m, inverse, output_shape=shape, order=1).astype(np.float32) for m in dense])
-    weights = [
-        _weights(inverse[axis, axis] * np.arange(size) + inverse[axis, 3], dense.shape[1 + axis], 1.0)
+    matrices = [
+        interpolation(inverse[axis, axis] * np.arange(size) + inverse[axis, 3], dense.shape[1 + axis], 1.0)
         for axis, size in enumerate(shape)
     ]
-    return np.stack([_resample(image.astype(np.float32), weights) for image in dense])
+    return np.stack([resample(image, matrices) for image in dense])
 
 
 def to_slices(voxels: Shaped[np.ndarray, "contrast i j k"]) -> Shaped[np.ndarray, "k contrast row column"]:
@@ -135,65 +143,49 @@ def _normalise(
 
 
 def _target_grid(
-    mask: Bool[np.ndarray, "i j k"], spacing_mm: tuple[float, float, float], recipe: Recipe, every_slice: bool
+    brain: Box, spacing_mm: tuple[float, float, float], recipe: Recipe, every_slice: bool
 ) -> list[np.ndarray]:
     """Voxel coordinates, along each axis of the source, of the pixel centres and slices of the target."""
     centres = []
-    for axis in (0, 1):
-        first, last = _extent(mask, axis)
-        offsets = (np.arange(recipe.size_px) - (recipe.size_px - 1) / 2) * recipe.spacing_mm / spacing_mm[axis]
-        centres.append((first + last) / 2 + offsets)
-    centres.append(slice_centres(*_extent(mask, 2), spacing_mm[2], recipe, every_slice=every_slice))
+    for part, step in zip(brain[:2], spacing_mm, strict=False):
+        offsets = (np.arange(recipe.size_px) - (recipe.size_px - 1) / 2) * recipe.spacing_mm / step
+        centres.append((part.start + part.stop - 1) / 2 + offsets)
+    height = brain[2]
+    centres.append(slice_centres(height.start, height.stop - 1, spacing_mm[2], recipe, every_slice=every_slice))
     return centres
 
 
-def _extent(mask: Bool[np.ndarray, "i j k"], axis: int) -> tuple[int, int]:
-    """First and last index along `axis` at which the mask has any voxel."""
-    found = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-    return int(found[0]), int(found[-1])
-
-
-def _weights(centres: Float[np.ndarray, " out"], size: int, width: float) -> Float32[np.ndarray, "out size"]:
-    """Interpolation matrix of one axis: a triangle of half-width max(1, width) source voxels at each centre.
-
-    A row sums to 1 where the triangle lies inside the field of view, and to less where it reaches outside.
-    """
-    half = max(1.0, width)
-    reach = np.arange(-int(np.ceil(half)), size + int(np.ceil(half)))
-    full = np.maximum(0.0, 1.0 - np.abs(reach[None, :] - centres[:, None]) / half)
-    inside = (reach >= 0) & (reach < size)
-    offsets = np.arange(-int(half) - 1, int(half) + 2) - (centres % 1)[:, None]
-    total = np.maximum(0.0, 1.0 - np.abs(offsets) / half).sum(axis=1, keepdims=True)
-    return np.asarray(full[:, inside] / total, np.float32)
-
-
-def _all_weights(
+def _matrices(
     centres: list[np.ndarray],
     shape: tuple[int, ...],
     spacing_mm: tuple[float, float, float],
     recipe: Recipe,
     offset: int,
-) -> list[np.ndarray]:
+) -> list[Matrix]:
     """Interpolation matrices of the three axes, for slices moved up by `offset` times the recipe's spacing."""
     moved = [centres[0], centres[1], centres[2] + offset * recipe.spacing_mm / spacing_mm[2]]
-    return [_weights(c, size, recipe.spacing_mm / step) for c, size, step in zip(moved, shape, spacing_mm, strict=True)]
+    return [
+        interpolation(c, size, recipe.spacing_mm / step) for c, size, step in zip(moved, shape, spacing_mm, strict=True)
+    ]
 
 
-def _resample(image: Float[np.ndarray, "i j k"], weights: list[np.ndarray]) -> Float32[np.ndarray, "a b c"]:
-    """Apply one interpolation matrix per axis, the last axis first (it shrinks the most)."""
-    along_k = image @ weights[2].T
-    along_j = np.einsum("ijk,bj->ibk", along_k, weights[1], optimize=True)
-    return np.asarray(np.tensordot(weights[0], along_j, axes=(1, 0)), np.float32)
+def _empty(count: int, shape: tuple[int, ...], background: float) -> Float32[np.ndarray, "channel i j k"]:
+    """Nothing but background, in memory already in the order of `to_slices`, which then copies nothing."""
+    slices = np.full((shape[2], count, shape[1], shape[0]), background, np.float32)
+    return slices.transpose(1, 3, 2, 0)[:, :, ::-1, :]
+
+
+def _nearest(labels: Shaped[np.ndarray, "i j k"], centres: list[np.ndarray]) -> Shaped[np.ndarray, "a b c"]:
+    """Labels at the nearest voxels; 0 outside the field of view."""
+    places = [np.clip(np.rint(c).astype(int), 0, n - 1) for c, n in zip(centres, labels.shape, strict=True)]
+    inside = [(c > -0.5) & (c < n - 0.5) for c, n in zip(centres, labels.shape, strict=True)]
+    return np.where(np.all(np.meshgrid(*inside, indexing="ij"), axis=0), labels[np.ix_(*places)], 0)
 
 
 def _positions_mm(affine: Float[np.ndarray, "4 4"], centres: list[np.ndarray]) -> Float32[np.ndarray, " k"]:
     """World z coordinate of the centre of each slice of a grid."""
     middle = np.array([centres[0].mean(), centres[1].mean()])
     return np.asarray(affine[2, :2] @ middle + affine[2, 2] * centres[2] + affine[2, 3], np.float32)
-
-
-def _within(centres: Float[np.ndarray, " n"], size: int) -> Bool[np.ndarray, " n"]:
-    return (centres > -0.5) & (centres < size - 0.5)
 
 
 def _grid_affine(affine: Float[np.ndarray, "4 4"], centres: list[np.ndarray]) -> Float[np.ndarray, "4 4"]:

@@ -58,7 +58,8 @@ def quality(volume: Volume, mask: Bool[np.ndarray, "i j k"]) -> Quality:
     """
     if mask.shape != volume.voxels.shape[1:]:
         raise ValueError(f"mask of {mask.shape} voxels on a volume of {volume.voxels.shape[1:]}; resample it first")
-    areas = [mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
+    columns, rows = (mask.sum(axis=axis, dtype=np.int32) for axis in (2, 0))
+    areas = [columns.sum(axis=1), columns.sum(axis=0), rows.sum(axis=0)]
     if not areas[0].any():
         raise ValueError("the brain mask is empty")
     bounds = [(int(np.flatnonzero(area)[0]), int(np.flatnonzero(area)[-1]) + 1) for area in areas]
