@@ -57,6 +57,7 @@ SCAN_TEXT = (*IDENTITY, "axes", "voxel_hash")
 QUARANTINE_COLUMNS = ("cohort", "subject", "session", "contrast", "path", "reason")
 NOTHING: Any = -0.0
 """x + -0 = x for every x, -0 too (+0 would turn -0 into 0)."""
+INDEX = -1
 _ROW = struct.Struct("<IIQHHHHIffQ")
 
 
@@ -89,13 +90,12 @@ class Corpus:
                 f"slice {slice_index} in {self.folder / shard_name(shard)} differs from its record; "
                 f"delete {self.folder} and make it again"
             )
-        picture = np.empty((side, side), np.float32)
-        picture.fill(background)
-        if data:
-            box = np.frombuffer(data, "<f2").reshape(height, width)
-            inside = picture[top : top + height, left : left + width]
-            cv2.add(box, NOTHING, dst=inside, dtype=cv2.CV_32F)  # the fastest exact float16 to float32
-        return picture
+        if not data:
+            return np.full((side, side), background, np.float32)
+        box = np.frombuffer(data, "<f2").reshape(height, width)
+        exact = cv2.add(box, NOTHING, dtype=cv2.CV_32F)  # the fastest exact float16 to float32
+        around = top, side - top - height, left, side - left - width
+        return cv2.copyMakeBorder(exact, *around, cv2.BORDER_CONSTANT, value=background)
 
     @cached_property
     def index(self) -> pd.DataFrame:
@@ -149,7 +149,8 @@ class _Files:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.open: dict[str, tuple[int, int]] = {}
+        self.open: dict[int, tuple[int, int]] = {}
+        """Descriptor and place of the first value: of the shards by number, of the index as `INDEX`."""
         self.lock = threading.Lock()
 
     def __del__(self) -> None:
@@ -158,25 +159,24 @@ class _Files:
 
     def row(self, number: int) -> tuple[Any, ...]:
         """The index row of a slice."""
-        descriptor, start = self.open.get("index.npy") or self._opened("index.npy")
+        descriptor, start = self.open.get(INDEX) or self._opened(INDEX, "index.npy")
         return _ROW.unpack(os.pread(descriptor, _ROW.size, start + number * _ROW.size))
 
     def box(self, shard: int, offset: int, size: int) -> bytes:
         """The bytes of a box."""
-        name = shard_name(shard)
-        descriptor, start = self.open.get(name) or self._opened(name)
+        descriptor, start = self.open.get(shard) or self._opened(shard, shard_name(shard))
         return os.pread(descriptor, size, start + 2 * offset)
 
-    def _opened(self, name: str) -> tuple[int, int]:
+    def _opened(self, key: int, name: str) -> tuple[int, int]:
         """Descriptor of a `.npy` file and the place of its first value."""
         with self.lock:
-            if name not in self.open:
+            if key not in self.open:
                 descriptor = _descriptor(self.folder / name)
                 head = io.BytesIO(os.pread(descriptor, 4096, 0))
                 np.lib.format.read_magic(head)
                 np.lib.format.read_array_header_1_0(head)
-                self.open[name] = descriptor, head.tell()
-        return self.open[name]
+                self.open[key] = descriptor, head.tell()
+        return self.open[key]
 
 
 def _descriptor(path: Path) -> int:
