@@ -67,12 +67,21 @@ class LossConfig:
     """Weight of the masked-patch agreement."""
     koleo: float = 0.1
     """Weight of the spread of the student's CLS tokens; summed over the two global crops."""
+    koleo_group: int = 0
+    """Nearest neighbours are looked for among so many consecutive samples (DINOv3: 16); 0: the whole batch."""
+    sigreg: float = 0.0
+    """Weight of SIGReg, the alternative to KoLeo: each global crop's projected CLS tokens towards a normal
+    distribution; summed over the two global crops."""
     gram: float = 0.0
     """Weight of the Gram anchor on patch similarities; above 0 it needs `initial`."""
+    gram_refresh: int = 0
+    """Steps between copies of the EMA teacher into the Gram teacher; 0: it stays the initial run's."""
     mask_probability: float = 0.5
     """Share of global crops that are masked for the student."""
     mask_ratio: tuple[float, float] = (0.1, 0.5)
     """Least and greatest share of hidden patches in a masked crop."""
+    centring: Literal["sinkhorn", "ema"] = "sinkhorn"
+    """How targets are balanced: Sinkhorn-Knopp within the batch, or a running mean of the logits (DINO)."""
     sinkhorn_iterations: int = 3
     """Rounds of Sinkhorn-Knopp on the teacher's outputs."""
 
@@ -113,6 +122,36 @@ class OptimConfig:
     """Largest gradient norm of each module (backbone, DINO head, iBOT head)."""
     freeze_last_layer: float = 0.01
     """Share of the steps in which the prototypes do not move."""
+    freeze_backbone: float = 0.0
+    """Share of the steps in which the backbone does not move, but for its patch embedding: heads first."""
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """How a run is computed: settings of the machine, no part of the run's identity. A resumed run may change them."""
+
+    micro_batch: int = 0
+    """Slices per forward pass of a process; 0: all of its share. Smaller passes add up to the same step."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """With several processes: every one holds the networks (`ddp`), or each holds a part of them (`fsdp`)."""
+    precision: Literal["auto", "float32"] = "auto"
+    """`auto`: bfloat16 products on GPUs that have them, float32 elsewhere."""
+    checkpoint_activations: bool = False
+    """Forget what blocks computed and compute it again for the gradient: less memory, a third more time."""
+    compile: bool = False
+    """Compile the blocks with torch.compile."""
+    workers: int = 0
+    """Processes that read slices and cut crops, per rank; 0: a thread beside the training."""
+    threads: int = 0
+    """CPU threads per rank; 0 leaves torch's choice."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints; the last two are kept."""
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_every < 1 or min(self.micro_batch, self.workers, self.threads) < 0:
+            raise ValueError(
+                "compute.checkpoint_every must be at least 1, compute.micro_batch, .workers and .threads at least 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -150,14 +189,12 @@ class PretrainConfig:
     """Cohort and how often its slices are seen per epoch (1 where it is not named); for `slices` only."""
     seed: int = 0
     """Everything random is a function of the seed and the step."""
-    threads: int = 0
-    """CPU threads; 0 leaves torch's choice."""
-    checkpoint_every: int = 100
-    """Steps between checkpoints; the last two are kept."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """Processes, precision, memory: what does not decide the result."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 2 or self.checkpoint_every < 1:
-            raise ValueError("steps and checkpoint_every must be at least 1 and batch_size at least 2")
+        if self.steps < 1 or self.batch_size < 2:
+            raise ValueError("steps must be at least 1 and batch_size at least 2")
         for name, side in (("global_px", self.crops.global_px), ("local_px", self.crops.local_px)):
             if side % self.model.patch_size or side < self.model.patch_size:
                 raise ValueError(
@@ -169,5 +206,9 @@ class PretrainConfig:
             raise ValueError("loss.gram is above 0 but there is no `initial` run whose teacher could anchor it")
         if self.weights and self.sampling != "slices":
             raise ValueError("weights need sampling = 'slices'; with 'subjects' every subject counts the same")
-        if self.loss.koleo > 0 and self.batch_size < 4:
-            raise ValueError("loss.koleo needs batch_size >= 4 (nearest neighbours within the batch); set it to 0")
+        group = self.loss.koleo_group or self.batch_size
+        if self.loss.koleo > 0 and (group < 4 or self.batch_size % group):
+            raise ValueError(
+                f"loss.koleo looks for nearest neighbours in groups of {group}: that must be at least 4 and divide "
+                f"batch_size {self.batch_size}; change loss.koleo_group or set loss.koleo to 0"
+            )
