@@ -100,7 +100,9 @@ def _cut(image: Image, window: Window, side: int) -> Float32[np.ndarray, "channe
     """Cut, resize to `side` (area average when shrinking, cubic when enlarging), flip."""
     part = image[:, window.top : window.top + window.height, window.left : window.left + window.width]
     method = cv2.INTER_AREA if min(part.shape[1:]) >= side else cv2.INTER_CUBIC
-    resized = np.stack([cv2.resize(channel, (side, side), interpolation=method) for channel in part])
+    resized = np.empty((len(part), side, side), np.float32)
+    for channel, whole in zip(part, resized, strict=True):
+        cv2.resize(channel, (side, side), dst=whole, interpolation=method)
     return np.ascontiguousarray(resized[:, :, ::-1]) if window.flipped else resized
 
 
