@@ -35,7 +35,7 @@ def clock() -> np.ndarray:
 def simulate(out: Path) -> None:
     """A corpus folder with an index of 6.6 million slices."""
     out.mkdir(parents=True)
-    values, box = pack(np.ones((1, 1, 1), np.float32), -3.0)
+    values, box = pack(np.ones((1, 1, 1, 1), np.float32), -3.0)
     write_array(out / "shard-00000.npy", values.view("<f2"))
     index = np.zeros(SCANS * PER_SCAN, SLICE)
     for name in ("height", "width", "crc32"):

@@ -59,14 +59,19 @@ def main() -> None:
     parser.add_argument("--stage1", type=Path, default=CONFIGS / "tiny_stage1.toml")
     parser.add_argument("--stage2", type=Path, default=CONFIGS / "tiny_stage2.toml")
     parser.add_argument("--seed", type=int, default=0, help="of the pretraining")
+    parser.add_argument("--neighbours", type=int, default=0, help="slices on either side as channels (2.5-D)")
     parser.add_argument("--out", type=Path, required=True, help="TSV file")
     options = parser.parse_args()
     known, unseen = (synthesize(options.work / f"cohort-{s}", SynthesisConfig(**COHORT, seed=s)) for s in SEEDS)
-    prepare([f"synthetic={known}"], options.work / "corpus", RECIPE)
-    runs = [options.work / f"stage{number}-{options.seed}" for number in (1, 2)]
+    recipe = replace(RECIPE, neighbours=options.neighbours)
+    deep = f"-{recipe.channels}channels" if recipe.neighbours else ""
+    corpus = options.work / f"corpus{deep}"
+    prepare([f"synthetic={known}"], corpus, recipe)
+    runs = [options.work / f"stage{number}-{options.seed}{deep}" for number in (1, 2)]
     for run, file, initial in zip(runs, (options.stage1, options.stage2), (None, runs[0]), strict=True):
         config = read_config(file, PretrainConfig)
-        config = replace(config, corpus=options.work / "corpus", initial=initial, seed=options.seed)
+        model = replace(config.model, in_channels=recipe.channels)
+        config = replace(config, corpus=corpus, initial=initial, seed=options.seed, model=model)
         pretrain(replace(config, exclude=()), run)
     cases = [case for case in catalog.load("cohorts", "synthetic").cases(unseen) if case.participant.get("diagnosis")]
     table = pd.DataFrame(list(rows(features(cases, runs), cases)))

@@ -81,7 +81,7 @@ def filled(box: np.ndarray, place: list[int]) -> np.ndarray:
 def write_corpus(folder: Path, data: np.ndarray) -> None:
     shards = np.array_split(np.arange(len(data)), max(1, len(data) // 2048))
     for number, chosen in enumerate(shards):
-        values, rows = pack(data[chosen].astype(np.float32), RECIPE.background)
+        values, rows = pack(data[chosen].astype(np.float32)[:, None], RECIPE.background)
         names = ("cohort", "subject", "session", "site", "contrast", "axes", "voxel_hash")
         scan = dict.fromkeys(names, "x") | {"slices": len(rows)}
         write_shard(folder, number, values, rows, np.zeros((1, 1, 1, 1), np.float16), [scan], [])
@@ -91,7 +91,8 @@ def write_corpus(folder: Path, data: np.ndarray) -> None:
 
 
 def read_corpus(folder: Path):
-    return open_corpus(folder).read
+    read = open_corpus(folder).read
+    return lambda n: read(n)[0]
 
 
 def write_npy(folder: Path, data: np.ndarray) -> None:
@@ -112,7 +113,7 @@ def read_pread(folder: Path):
 def write_blobs(squeeze):
     def write(folder: Path, data: np.ndarray) -> None:
         folder.mkdir(parents=True)
-        values, rows = pack(data.astype(np.float32), RECIPE.background)
+        values, rows = pack(data.astype(np.float32)[:, None], RECIPE.background)
         offset, index = 0, []
         with open(folder / "x.bin", "wb") as file:
             for row in rows:

@@ -11,7 +11,7 @@ from braindino.corpus import build
 from braindino.corpus.shards import open_corpus
 from braindino.pipeline.prepare import prepare
 from braindino.volume.choose import distinct
-from braindino.volume.io import write_nifti
+from braindino.volume.io import read_volume, write_nifti
 from braindino.volume.preprocess import preprocess, to_slices
 from braindino.volume.recipe import Recipe
 from phantom import head
@@ -36,10 +36,25 @@ def _hashes(folder):
 def test_slices_read_back_are_those_of_the_recipe(tmp_path, scans):
     corpus = prepare([str(scans)], tmp_path / "corpus", RECIPE, workers=1)
     assert len(corpus) == 5 * 8 and len(corpus.slices_of_subject) == 5
-    expected = to_slices(preprocess(head(seed=2), RECIPE).voxels)[:, 0]
+    expected = to_slices(preprocess(head(seed=2), RECIPE).voxels)
     rows = np.flatnonzero(corpus.index["subject"] == "s2_T1w")
     assert np.allclose(np.stack([corpus.read(int(n)) for n in rows]), expected, atol=2e-3)  # float16
     assert np.all(np.diff(corpus.index["position_mm"].to_numpy()[rows]) > 0)
+
+
+def test_a_corpus_holds_the_neighbours_of_a_slice_as_the_recipe_gives_them(tmp_path, scans):
+    deep = replace(RECIPE, neighbours=2)
+    corpus = prepare([str(scans)], tmp_path / "deep", deep, workers=1)
+    flat = prepare([str(scans)], tmp_path / "flat", RECIPE, workers=1)
+    expected = to_slices(preprocess(read_volume(scans / "s2_T1w.nii.gz"), deep).voxels).astype(np.float16)
+    rows = np.flatnonzero(corpus.index["subject"] == "s2_T1w")
+    found = np.stack([corpus.read(int(n)) for n in rows])
+    assert found.shape == (8, 5, 48, 48) and np.array_equal(found, expected.astype(np.float32))
+    assert np.array_equal(found[:, 2], np.stack([flat.read(int(n))[0] for n in rows]))
+    for name in ("subject", "position_mm", "brain_share"):
+        assert (corpus.index[name] == flat.index[name]).all()
+    names = [hashlib.sha256(view.tobytes()).hexdigest()[:16] for view in expected]
+    assert list(corpus.index["slice_hash"][rows]) == names
 
 
 def test_near_duplicate_slices_are_left_out_where_the_recipe_says_so(tmp_path, scans):
@@ -49,7 +64,7 @@ def test_near_duplicate_slices_are_left_out_where_the_recipe_says_so(tmp_path, s
     kept = distinct(prepared, replace(RECIPE, least_change=0.9))
     assert 1 < kept.sum() < 8 and len(corpus) < len(every)
     rows = np.flatnonzero(corpus.index["subject"] == "s2_T1w")
-    expected = to_slices(prepared.voxels)[kept, 0]
+    expected = to_slices(prepared.voxels)[kept]
     assert np.allclose(np.stack([corpus.read(int(n)) for n in rows]), expected, atol=2e-3)
 
 

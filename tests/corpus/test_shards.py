@@ -1,5 +1,6 @@
 """The format: nothing is lost, every damage is seen, a stranger can read it."""
 
+import hashlib
 import re
 import resource
 from pathlib import Path
@@ -15,24 +16,24 @@ DOCS = Path(__file__).parents[2] / "docs" / "corpus.md"
 SIDE = 24
 
 
-def pictures(count=6, seed=0):
+def pictures(count=6, seed=0, channels=1):
     rng = np.random.default_rng(seed)
-    found = np.full((count, SIDE, SIDE), -3.0, np.float32)
-    for picture in found:
+    found = np.full((count, channels, SIDE, SIDE), -3.0, np.float32)
+    for picture in found.reshape(-1, SIDE, SIDE):
         top, left, down, across = rng.integers(0, 12, 4)
         picture[top : top + down, left : left + across] = rng.normal(size=(SIDE, SIDE))[
             top : top + down, left : left + across
         ]
     found[0] = -3.0
-    found[1] = rng.normal(size=(SIDE, SIDE))
+    found[1] = rng.normal(size=(channels, SIDE, SIDE))
     return found
 
 
-def write(folder, shards=3):
+def write(folder, shards=3, neighbours=0):
     """A corpus of `shards` shards with one scan each; returns what was put in."""
     every = []
     for number in range(shards):
-        stack = pictures(seed=number)
+        stack = pictures(seed=number, channels=2 * neighbours + 1)
         values, rows = pack(stack, -3.0)
         rows["position_mm"] = np.arange(len(rows))
         scan = {"cohort": "c", "subject": f"s{number % 2}", "session": "", "site": "", "contrast": "T1w"}
@@ -41,25 +42,26 @@ def write(folder, shards=3):
         every.append(stack)
     merge_parts(folder, shards)
     files = [path.name for pattern in ("*.npy", "*.tsv") for path in folder.glob(pattern)]
-    config = {"recipe": {"size_px": SIDE, "background": -3.0}}
+    config = {"recipe": {"size_px": SIDE, "background": -3.0, "neighbours": neighbours}}
     write_record(folder, "prepare", config, files=files)
     return np.concatenate(every)
 
 
-def test_what_is_read_is_what_was_written_as_float16(tmp_path):
-    written = write(tmp_path)
+@pytest.mark.parametrize("neighbours", [0, 1, 8])
+def test_what_is_read_is_what_was_written_as_float16(tmp_path, neighbours):
+    written = write(tmp_path, neighbours=neighbours)
     corpus = open_corpus(tmp_path)
-    assert len(corpus) == 18 and corpus.recipe == Recipe(size_px=SIDE)
+    assert len(corpus) == 18 and corpus.recipe == Recipe(size_px=SIDE, neighbours=neighbours)
     for number in np.random.default_rng(1).permutation(18):
         read = corpus.read(int(number))
-        assert read.dtype == np.float32
+        assert read.dtype == np.float32 and read.shape == (2 * neighbours + 1, SIDE, SIDE)
         assert np.array_equal(read, written[number].astype(np.float16).astype(np.float32))
 
 
 def test_every_float16_is_read_back_bit_by_bit(tmp_path):
     codes = np.arange(1 << 16, dtype=np.uint16)
     codes = codes[(codes & 0x7C00) != 0x7C00]  # finite
-    picture = np.full((1, 256, 256), -3.0, np.float32)
+    picture = np.full((1, 1, 256, 256), -3.0, np.float32)
     picture.reshape(-1)[: codes.size] = codes.view(np.float16)
     values, rows = pack(picture, -3.0)
     scan = dict.fromkeys(("cohort", "subject", "session", "site", "contrast", "axes", "voxel_hash"), "x")
@@ -70,13 +72,31 @@ def test_every_float16_is_read_back_bit_by_bit(tmp_path):
 
 
 def test_values_next_to_the_background_are_kept(tmp_path):
-    picture = np.full((1, SIDE, SIDE), np.float32(-3.1))
-    picture[0, 5, 7] = np.nextafter(np.float16(-3.1), np.float16(0))
-    picture[0, 20, 3] = np.nan
+    picture = np.full((1, 1, SIDE, SIDE), np.float32(-3.1))
+    picture[0, 0, 5, 7] = np.nextafter(np.float16(-3.1), np.float16(0))
+    picture[0, 0, 20, 3] = np.nan
     values, rows = pack(picture, -3.1)
     assert (rows["top"], rows["left"], rows["height"], rows["width"]) == (5, 3, 16, 5)
     box = values.view(np.float16).reshape(16, 5)
-    assert np.array_equal(box, picture[0, 5:21, 3:8].astype(np.float16), equal_nan=True)
+    assert np.array_equal(box, picture[0, 0, 5:21, 3:8].astype(np.float16), equal_nan=True)
+
+
+def test_the_bytes_of_slices_without_neighbours_do_not_change():
+    """Quarters are exact in float16, so the digest depends on no library; it is that of the first corpora."""
+    stack = np.full((2, 1, SIDE, SIDE), -3.0, np.float32)
+    stack[0, 0, 4:9, 7:19] = np.arange(60).reshape(5, 12) / 4
+    stack[1, 0, 0, 23] = 1.5
+    values, rows = pack(stack, -3.0)
+    digest = hashlib.sha256(values.tobytes() + rows.tobytes()).hexdigest()
+    assert digest == "2c7b22c8e55c746b33b717addf0266800f36657245f3a4a203afdebc6c066102"
+
+
+def test_channels_share_one_box_and_lie_one_after_the_other():
+    stack = np.full((2, 3, SIDE, SIDE), -3.0, np.float32)
+    stack[0, 0, 5, 7], stack[0, 2, 8, 3] = 1.0, 2.0
+    values, rows = pack(stack, -3.0)
+    assert rows[["top", "left", "height", "width"]].tolist() == [(5, 3, 4, 5), (0, 0, 0, 0)] and values.size == 60
+    assert np.array_equal(values.view(np.float16).reshape(3, 4, 5), stack[0, :, 5:9, 3:8])
 
 
 def test_the_index_is_a_table_with_a_row_per_slice(tmp_path):
@@ -97,8 +117,9 @@ def test_a_slice_that_is_not_there_is_refused(tmp_path, number):
         open_corpus(tmp_path).read(number)
 
 
-def test_every_flipped_bit_of_a_shard_is_seen_by_the_slice_that_it_is_in(tmp_path):
-    write(tmp_path, shards=1)
+@pytest.mark.parametrize("neighbours", [0, 1])
+def test_every_flipped_bit_of_a_shard_is_seen_by_the_slice_that_it_is_in(tmp_path, neighbours):
+    write(tmp_path, shards=1, neighbours=neighbours)
     path = tmp_path / "shard-00000.npy"
     good, start = path.read_bytes(), 128
     corpus = open_corpus(tmp_path)
@@ -111,7 +132,7 @@ def test_every_flipped_bit_of_a_shard_is_seen_by_the_slice_that_it_is_in(tmp_pat
         with pytest.raises(ValueError, match=f"slice {owner} in .* differs from its record"):
             damaged.read(owner)
     path.write_bytes(good)
-    assert corpus.read(1).shape == (SIDE, SIDE)
+    assert corpus.read(1).shape == (2 * neighbours + 1, SIDE, SIDE)
 
 
 @pytest.mark.parametrize("name", ["index.npy", "scans.tsv", "thumbnails.npy"])
@@ -149,12 +170,13 @@ def test_more_shards_than_the_soft_limit_of_open_files(tmp_path):
     del corpus
 
 
-def test_the_five_lines_of_the_documentation_read_a_slice(tmp_path, monkeypatch):
-    written = write(tmp_path / "corpus")
+@pytest.mark.parametrize("neighbours", [0, 1])
+def test_the_five_lines_of_the_documentation_read_a_slice(tmp_path, monkeypatch, neighbours):
+    written = write(tmp_path / "corpus", neighbours=neighbours)
     monkeypatch.chdir(tmp_path)
     code = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.S)[0]
     assert len(code.replace("\n\n", "\n").splitlines()) == 6  # the import and five lines
-    code = code.replace("1234", "7").replace("224", str(SIDE))
+    code = code.replace("1234", "7").replace("(1, 224, 224)", f"({2 * neighbours + 1}, {SIDE}, {SIDE})")
     names: dict[str, object] = {}
     exec(code, names)
     assert np.array_equal(names["picture"], written[7].astype(np.float16))

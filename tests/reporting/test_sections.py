@@ -26,7 +26,8 @@ def index(*groups):
 def test_tiles_are_drawn_as_evenly_as_the_corpus_allows():
     table = index(("a", "1", "T1w", 500), ("a", "2", "T1w", 500), ("b", "1", "T2w", 500), ("b", "1", "FLAIR", 2))
     tables = {"index": table, "scans": pd.DataFrame(), "overlaps": pd.DataFrame()}
-    view = corpus_view(SimpleNamespace(**tables, recipe=Recipe(), read=lambda row: np.full((2, 2), row, np.float32)))
+    channels = np.float32([-1, 1, -1]).reshape(3, 1, 1) * np.ones((2, 2), np.float32)
+    view = corpus_view(SimpleNamespace(**tables, recipe=Recipe(neighbours=1), read=lambda row: row * channels))
     kinds = pd.Series([(tile.cohort, tile.contrast) for tile in view.tiles]).value_counts().to_dict()
     assert kinds == {("a", "T1w"): 11, ("b", "T2w"): 11, ("b", "FLAIR"): 2} and len(view.tiles) == TILES
     rows = [int(tile.image[0, 0]) for tile in view.tiles]

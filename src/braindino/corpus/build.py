@@ -114,7 +114,7 @@ def _build_shard(
         rows.append(index)
         thumbnails.append(small[None])
         kept.append({**facts, "slices": len(index)})
-    table = np.concatenate(rows) if rows else pack(np.zeros((0, 1, 1), np.float32), 0.0)[1]
+    table = np.concatenate(rows) if rows else pack(np.zeros((0, 1, 1, 1), np.float32), 0.0)[1]
     write_shard(folder, number, np.concatenate(values), table, np.concatenate(thumbnails), kept, quarantine)
     return len(scans)
 
@@ -124,11 +124,11 @@ TOLD = np.dtype([("position_mm", "<f4"), ("brain_share", "<f4"), ("slice_hash", 
 
 def _slices(
     prepared: Volume, recipe: Recipe
-) -> tuple[Float32[np.ndarray, "slice row column"], Shaped[np.ndarray, " slice"]]:
+) -> tuple[Float32[np.ndarray, "slice channel row column"], Shaped[np.ndarray, " slice"]]:
     """The slices of a prepared scan that hold enough brain, no near-duplicates, and what the index says of them."""
     assert prepared.brain_mask is not None
     share = prepared.brain_mask.mean(axis=(0, 1))
-    pictures = to_slices(prepared.voxels)[:, 0]
+    pictures = to_slices(prepared.voxels)
     positions = slice_positions_mm(prepared)
     kept: dict[bytes, int] = {}
     for number in np.flatnonzero((share >= LEAST_BRAIN) & distinct(prepared, recipe)):

@@ -3,7 +3,8 @@
 A corpus folder holds
 
 - `shard-00000.npy`, ...: a one-dimensional float16 array each: the foreground boxes of its slices, row-major, one
-  after the other. Everything outside the box of a slice has the recipe's background value.
+  after the other. Everything outside the box of a slice has the recipe's background value. A slice with neighbours
+  has its channels in a row, cut to one box that holds the foreground of all of them.
 - `index.npy`: one row per slice (`SLICE`), in the order of the shards.
 - `scans.tsv`: one row per scan, `quarantine.tsv`: scans left out, with the reason.
 - `thumbnails.npy`: one small picture per scan (see `audit`), `overlaps.tsv`: who seems to be in it twice.
@@ -49,7 +50,7 @@ SLICE = np.dtype(
         ("crc32", "<u4"),  # of the bytes of the box
         ("position_mm", "<f4"),
         ("brain_share", "<f4"),
-        ("slice_hash", "<u8"),  # first 8 bytes of the SHA-256 of the whole float16 slice
+        ("slice_hash", "<u8"),  # first 8 bytes of the SHA-256 of the whole float16 slice, all channels
     ]
 )
 IDENTITY = ("cohort", "subject", "session", "site", "contrast")
@@ -74,28 +75,34 @@ class Corpus:
     def __len__(self) -> int:
         return int(self.scans["slices"].sum())
 
-    def read(self, slice_index: int) -> Float32[np.ndarray, "row column"]:
+    def read(self, slice_index: int) -> Float32[np.ndarray, "channel row column"]:
         """One slice as float32, normalised by the recipe; its bytes are checked against their CRC-32.
+
+        It has `recipe.channels` channels, the slice itself in the middle.
 
         Raises:
             ValueError: no such slice, or its bytes changed since they were written.
         """
-        side, background, count, files = self._constants
+        channels, side, background, count, files = self._constants
         if not 0 <= slice_index < count:
             raise ValueError(f"no slice {slice_index}; {self.folder} holds slices 0 to {count - 1}")
         _, shard, offset, top, left, height, width, crc, *_ = files.row(slice_index)
-        data = files.box(shard, offset, 2 * height * width)
+        data = files.box(shard, offset, 2 * channels * height * width)
         if crc32(data) != crc:
             raise ValueError(
                 f"slice {slice_index} in {self.folder / shard_name(shard)} differs from its record; "
                 f"delete {self.folder} and make it again"
             )
         if not data:
-            return np.full((side, side), background, np.float32)
-        box = np.frombuffer(data, "<f2").reshape(height, width)
-        exact = cv2.add(box, NOTHING, dtype=cv2.CV_32F)  # the fastest exact float16 to float32
+            return np.full((channels, side, side), background, np.float32)
+        boxes = np.frombuffer(data, "<f2").reshape(channels * height, width)
+        exact = cv2.add(boxes, NOTHING, dtype=cv2.CV_32F)  # the fastest exact float16 to float32
         around = top, side - top - height, left, side - left - width
-        return cv2.copyMakeBorder(exact, *around, cv2.BORDER_CONSTANT, value=background)
+        picture = np.empty((channels, side, side), np.float32)
+        for n in range(channels):
+            box = exact[n * height : (n + 1) * height]
+            cv2.copyMakeBorder(box, *around, cv2.BORDER_CONSTANT, dst=picture[n], value=background)
+        return picture
 
     @cached_property
     def index(self) -> pd.DataFrame:
@@ -139,9 +146,9 @@ class Corpus:
         return np.asarray(np.load(self.folder / "thumbnails.npy", allow_pickle=False))
 
     @cached_property
-    def _constants(self) -> tuple[int, float, int, _Files]:
+    def _constants(self) -> tuple[int, int, float, int, _Files]:
         background = float(np.float16(self.recipe.background))
-        return self.recipe.size_px, background, len(self), _Files(self.folder)
+        return self.recipe.channels, self.recipe.size_px, background, len(self), _Files(self.folder)
 
 
 class _Files:
@@ -220,23 +227,24 @@ def shard_name(number: int) -> str:
 
 
 def pack(
-    pictures: Float32[np.ndarray, "slice row column"], background: float
+    pictures: Float32[np.ndarray, "slice channel row column"], background: float
 ) -> tuple[UInt16[np.ndarray, " value"], Shaped[np.ndarray, " slice"]]:
     """Float16 slices cut to their foreground boxes (as their bits), and an index row each (offset from 0).
 
-    The box holds every value whose float16 bits differ from those of `background`, so nothing is lost.
+    The box, one for all channels of a slice, holds every value whose float16 bits differ from those of `background`,
+    so nothing is lost.
     """
     codes = pictures.astype("<f2").view("<u2")
     outside = np.array(background, "<f2").view("<u2")
     rows = np.zeros(len(codes), SLICE)
     boxes, offset = [np.zeros(0, "<u2")], 0
     for row, code in zip(rows, codes, strict=True):
-        inside = code != outside
+        inside = (code != outside).any(axis=0)
         down, across = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         if len(down):
             row["top"], row["left"] = down[0], across[0]
             row["height"], row["width"] = down[-1] - down[0] + 1, across[-1] - across[0] + 1
-        box = code[row["top"] :, row["left"] :][: row["height"], : row["width"]].ravel()
+        box = code[:, row["top"] :, row["left"] :][:, : row["height"], : row["width"]].ravel()
         row["offset"], row["crc32"] = offset, crc32(box.tobytes())
         boxes.append(box)
         offset += box.size

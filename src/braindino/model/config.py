@@ -28,7 +28,7 @@ class ViTConfig:
     patch_size: int = 16
     """Edge of a patch in pixels; image edges must be multiples of it."""
     in_channels: int = 1
-    """Image channels; MR is grey, so 1 (the released DINOv3 weights have 3)."""
+    """Image channels: 2 n + 1 for a corpus with n `recipe.neighbours`, so 1 without (released DINOv3 weights: 3)."""
     mlp_ratio: float = 4.0
     """Hidden width over D, before the 2/3 rule of SwiGLU."""
     ffn: Ffn = "mlp"

@@ -33,7 +33,7 @@ class SliceEncoder:
             raise ValueError(
                 f"recipe.size_px {self.recipe.size_px} is no multiple of the patch size {self.model.config.patch_size}"
             )
-        channels = 2 * self.recipe.neighbours + 1
+        channels = self.recipe.channels
         if self.model.config.in_channels != channels:
             raise ValueError(
                 f"model.in_channels is {self.model.config.in_channels}, but recipe.neighbours "

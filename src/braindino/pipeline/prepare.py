@@ -59,11 +59,8 @@ def prepare(
     Raises:
         LeakageError: a subject is in the corpus and in a test cohort, and not in `acknowledge`. What was built stays;
             the same command with `acknowledge` goes on from there.
-        ValueError: no scan found, a recipe that a corpus cannot hold, `out` holds another corpus or is being written,
-            or every scan was quarantined.
+        ValueError: no scan found, `out` holds another corpus or is being written, or every scan was quarantined.
     """
-    if recipe.neighbours:
-        raise ValueError("a corpus holds slices of one channel so far: recipe.neighbours must be 0")
     named = read_sources(sources, volume)
     scans, parents = [scan for found in named.scans.values() for scan in found], named.fingerprints
     if not scans:

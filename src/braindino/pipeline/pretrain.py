@@ -21,7 +21,8 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
     A killed run goes on from its newest intact checkpoint to the same result; a finished one is not repeated.
 
     Raises:
-        ValueError: no corpus, an `initial` run that does not fit, another run in `out`, a loss that is not finite.
+        ValueError: no corpus, a model or an `initial` run that does not fit, another run in `out`, a loss that is not
+            finite.
     """
     import torch
 
@@ -60,8 +61,11 @@ def _network_bytes(network) -> bytes:  # type: ignore[no-untyped-def]
 
 def _check_size(config: PretrainConfig, corpus: Corpus) -> None:
     side = corpus.recipe.size_px
-    if config.model.in_channels != 1:
-        raise ValueError(f"model.in_channels is {config.model.in_channels}; this corpus has slices of one channel")
+    if config.model.in_channels != corpus.recipe.channels:
+        raise ValueError(
+            f"model.in_channels is {config.model.in_channels}, but the corpus was made with recipe.neighbours "
+            f"{corpus.recipe.neighbours}: set model.in_channels = {corpus.recipe.channels}"
+        )
     if side % config.model.patch_size:
         raise ValueError(
             f"the corpus has slices of {side} px, no multiple of model.patch_size {config.model.patch_size}"

@@ -100,6 +100,6 @@ def training_subjects(corpus: Corpus, config: PretrainConfig) -> tuple[str, ...]
 
 
 def _stack(crops: list[np.ndarray]) -> torch.Tensor:
-    """(sample, crop, side, side) to crop-major (crop x sample, 1, side, side)."""
+    """(sample, crop, channel, side, side) to crop-major (crop x sample, channel, side, side)."""
     stacked = np.stack(crops).swapaxes(0, 1)
-    return torch.from_numpy(np.ascontiguousarray(stacked.reshape(-1, 1, *stacked.shape[2:])))
+    return torch.from_numpy(np.ascontiguousarray(stacked.reshape(-1, *stacked.shape[2:])))

@@ -47,9 +47,9 @@ class Network(nn.Module):
 class Batch:
     """Crops of one step, crop-major: crop 0 of all samples, then crop 1, ..."""
 
-    global_crops: Float[Tensor, "global_batch 1 side side"]
-    local_crops: Float[Tensor, "local_batch 1 small small"]
-    gram_crops: Float[Tensor, "global_batch 1 large large"]
+    global_crops: Float[Tensor, "global_batch channel side side"]
+    local_crops: Float[Tensor, "local_batch channel small small"]
+    gram_crops: Float[Tensor, "global_batch channel large large"]
     patch_masks: Bool[Tensor, "global_batch patch"]
     """True where the student does not see the patch."""
 

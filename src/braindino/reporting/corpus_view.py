@@ -19,7 +19,7 @@ TILES = 24
 
 @dataclass(frozen=True)
 class Tile:
-    """One slice of the corpus."""
+    """One slice of the corpus, without its neighbours."""
 
     cohort: str
     contrast: str
@@ -61,5 +61,5 @@ def corpus_view(corpus: Corpus, seed: int = 0) -> CorpusView:
     tiles = []
     for _, _, row in chosen:
         cohort, contrast = (str(value) for value in index.loc[index.index[row], ["cohort", "contrast"]])
-        tiles.append(Tile(cohort, contrast, corpus.read(row)))
+        tiles.append(Tile(cohort, contrast, corpus.read(row)[corpus.recipe.neighbours]))
     return CorpusView(counts, corpus.scans, corpus.overlaps, tuple(tiles), corpus.recipe)

@@ -75,10 +75,15 @@ def _methods(found: Artefacts) -> Iterator[str]:
     if found.corpus is not None:
         recipe = found.corpus.recipe
         low, high = recipe.clip_percent
+        beside = (
+            f", each with {recipe.neighbours} below and {recipe.neighbours} above it, at multiples of "
+            f"{recipe.spacing_mm:g} mm, as {recipe.channels} channels"
+        )
         yield (
             f"Scans were reoriented to RAS, clipped at the {low:g} and {high:g} percentiles inside the brain mask, "
             f"z-scored inside it, resampled to {recipe.spacing_mm:g} mm and cut into at most {recipe.slices} axial "
-            f"slices of {recipe.size_px} x {recipe.size_px} pixels (recipe {recipe.hash()})."
+            f"slices of {recipe.size_px} x {recipe.size_px} pixels{beside if recipe.neighbours else ''} "
+            f"(recipe {recipe.hash()})."
         )
     for name in found.logs:
         yield _pretraining_sentence(name, found.records[f"run {name}"]["config"])

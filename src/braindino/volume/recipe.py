@@ -81,6 +81,11 @@ class Recipe:
             )
         _check_extractor(self.brain_extractor)
 
+    @property
+    def channels(self) -> int:
+        """Channels of a view: 2 `neighbours` + 1, from the lowest slice to the highest; the middle one is the slice."""
+        return 2 * self.neighbours + 1
+
     def hash(self) -> str:
         """Twelve hexadecimal digits that name this recipe."""
         return digest(to_dict(self))[:12]
