@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parse(verb: str, rest: list[str]) -> Any:
     """The verb's dataclass, filled from flags; for `pretrain` on top of its config file."""
+    if verb == "pretrain" and rest[:1] == ["--plan"]:
+        rest = [*rest[1:2], "--plan", *rest[2:]]
     if verb == "pretrain" and rest and not rest[0].startswith("-"):
         path, rest = rest[0], rest[1:]
         return tyro.cli(

@@ -13,7 +13,7 @@ from braindino.model.weights import load_encoder
 from braindino.pipeline.prepare import prepare
 from braindino.pipeline.pretrain import pretrain
 from braindino.pretraining import loop
-from braindino.pretraining.batches import Batches, training_subjects
+from braindino.pretraining.batches import Batches, crops_at, training_subjects
 from braindino.pretraining.config import CropConfig, HeadConfig, LossConfig, PretrainConfig, TeacherConfig
 from braindino.volume.io import write_nifti
 from braindino.volume.recipe import Recipe
@@ -152,6 +152,43 @@ def test_stage_2_starts_from_stage_1s_teacher_and_anchors_to_it(tmp_path, config
         pretrain(second, tmp_path / "three")
 
 
+MIXED = ((32, 16, 48, 0.5), (48, 16, 64, 0.25), (48, 24, 64, 0.25))
+
+
+def test_mixed_sizes_are_drawn_by_their_probabilities_from_the_step_alone(config):
+    mixed = replace(config, crops=replace(config.crops, sizes=MIXED))
+    drawn = [crops_at(mixed, step) for step in range(2000)]
+    assert drawn == [crops_at(mixed, step) for step in range(2000)]
+    assert drawn[:20] != [crops_at(replace(mixed, seed=1), step) for step in range(20)]
+    for global_px, local_px, gram_px, share in MIXED:
+        found = np.mean([(c.global_px, c.local_px, c.gram_px) == (global_px, local_px, gram_px) for c in drawn])
+        assert abs(found - share) < 0.04
+    assert all(not crops.sizes for crops in drawn) and crops_at(config, 3) == config.crops
+
+
+def test_stage_2_with_mixed_sizes_trains_and_resumes_to_the_same_bytes(tmp_path, corpus, config, monkeypatch):
+    pretrain(replace(config, steps=2), tmp_path / "one")
+    mixed = replace(config.crops, sizes=MIXED)
+    second = replace(config, initial=tmp_path / "one", crops=mixed, loss=LossConfig(gram=1.5, local=0.5))
+    batches = Batches(corpus, second, training_subjects(corpus, second))
+    shapes = {tuple(crops.shape[-1] for crops in list(vars(batches.batch(step)).values())[:3]) for step in range(6)}
+    assert len(shapes) >= 2 and shapes <= {row[:3] for row in MIXED}
+    pretrain(second, tmp_path / "whole")
+    save = loop.save_checkpoint
+
+    def killed(run, step, *arguments):
+        save(run, step, *arguments)
+        raise Killed
+
+    monkeypatch.setattr(loop, "save_checkpoint", killed)
+    with pytest.raises(Killed):
+        pretrain(second, tmp_path / "killed")
+    monkeypatch.undo()
+    pretrain(second, tmp_path / "killed")
+    assert _weights(tmp_path / "killed") == _weights(tmp_path / "whole")
+    assert (tmp_path / "killed" / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
+
+
 def test_the_loss_falls_and_the_features_do_not_collapse(tmp_path, config):
     longer = replace(config, steps=60, checkpoint_every=60, teacher=TeacherConfig(momentum=(0.95, 1.0)))
     pretrain(longer, tmp_path)
@@ -178,6 +215,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, config, monkeypatch):
     [
         ({"steps": 0}, "steps"),
         ({"crops": CropConfig(global_px=30, local_px=16)}, "global_px"),
+        ({"crops": CropConfig(local_px=16, sizes=((32, 20, 0, 1.0),))}, "local_px is 20, expected a multiple of"),
         ({"loss": LossConfig(gram=1.0)}, "initial"),
         ({"batch_size": 2}, "koleo"),
         ({"weights": (("folder", 2.0),)}, "sampling"),
@@ -186,3 +224,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, config, monkeypatch):
 def test_impossible_configs_are_refused(config, change, message):
     with pytest.raises(ValueError, match=message):
         replace(config, **change)
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.4), (1.5, -0.5)])
+def test_probabilities_of_mixed_sizes_must_be_some(shares):
+    with pytest.raises(ValueError, match="probabilities, above 0 and with the sum 1"):
+        CropConfig(sizes=tuple((32, 16, 0, share) for share in shares))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,12 +13,12 @@ from jaxtyping import Int
 
 from braindino.corpus.sampler import Sampler, epoch_sampler
 from braindino.corpus.shards import Corpus
-from braindino.pretraining.config import PretrainConfig
+from braindino.pretraining.config import CropConfig, PretrainConfig
 from braindino.pretraining.crops import multi_crop
 from braindino.pretraining.masks import sample_masks
 from braindino.pretraining.networks import Batch
 
-SLICES, CROPS, MASKS = 0, 1, 2
+SLICES, CROPS, MASKS, SIZES = 0, 1, 2, 3
 """Streams of random numbers; each draw is seeded by (seed, step, stream, ...)."""
 
 
@@ -53,11 +53,11 @@ class Batches:
     def batch(self, step: int) -> Batch:
         """Crops and masks of a step."""
         config, background = self.config, self.corpus.recipe.background
-        samples = []
+        crops, samples = crops_at(config, step), []
         for place, number in enumerate(self.slices(step)):
             rng = np.random.default_rng([config.seed, step, CROPS, place])
-            samples.append(multi_crop(self.corpus.read(int(number)), background, config.crops, rng))
-        side = config.crops.global_px // config.model.patch_size
+            samples.append(multi_crop(self.corpus.read(int(number)), background, crops, rng))
+        side = crops.global_px // config.model.patch_size
         masks = sample_masks(
             np.random.default_rng([config.seed, step, MASKS]),
             2 * len(samples),
@@ -81,6 +81,20 @@ class Batches:
                 if step + 1 < self.config.steps:
                     coming = pool.submit(self.batch, step + 1)
                 yield batch
+
+
+def crops_at(config: PretrainConfig, step: int) -> CropConfig:
+    """The crops of a step: with mixed sizes one row of `crops.sizes`, the same on every rank, drawn from (seed, step).
+
+    One size per step and not per slice, so that a batch is one tensor (DINOv3, arXiv 2508.10104, section 5.1).
+    """
+    if not config.crops.sizes:
+        return config.crops
+    rng = np.random.default_rng([config.seed, step, SIZES])
+    shares = np.array([share for *_, share in config.crops.sizes])
+    drawn = int(rng.choice(len(shares), p=shares / shares.sum()))
+    global_px, local_px, gram_px, _ = config.crops.sizes[drawn]
+    return replace(config.crops, global_px=global_px, local_px=local_px, gram_px=gram_px, sizes=())
 
 
 def training_subjects(corpus: Corpus, config: PretrainConfig) -> tuple[str, ...]:

@@ -25,6 +25,9 @@ class CropConfig:
     """Area of a local crop as a share of the slice."""
     gram_px: int = 0
     """Side of the undistorted crops shown to the Gram teacher (same geometry as the global ones); 0: the same side."""
+    sizes: tuple[tuple[int, int, int, float], ...] = ()
+    """Mixed sizes: rows of global_px, local_px, gram_px and probability, one drawn per step in place of the three
+    above (DINOv3's high-resolution stage); the probabilities sum to 1. Empty: the three above at every step."""
     least_foreground: float = 0.3
     """A crop with a smaller share of brain is drawn again (at most 10 times; the best draw is kept)."""
     flip: float = 0.5
@@ -39,6 +42,18 @@ class CropConfig:
     """Probability of a Gaussian blur (sigma 0.1 to 2 px per 224 px) for global crop 1, global crop 2, local crops."""
     invert: float = 0.1
     """Probability, for global crop 2, that u becomes 1 - u inside the brain (in place of solarisation)."""
+
+    def __post_init__(self) -> None:
+        if self.sizes and (min(row[3] for row in self.sizes) <= 0 or abs(sum(row[3] for row in self.sizes) - 1) > 1e-6):
+            raise ValueError(
+                f"the last numbers of crops.sizes are probabilities, above 0 and with the sum 1, "
+                f"got {[row[3] for row in self.sizes]}"
+            )
+
+    @property
+    def shares(self) -> tuple[tuple[int, int, int, float], ...]:
+        """Every size with its share of the steps: `sizes`, or the one fixed size."""
+        return self.sizes or ((self.global_px, self.local_px, self.gram_px, 1.0),)
 
 
 @dataclass(frozen=True)
@@ -195,13 +210,10 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 2:
             raise ValueError("steps must be at least 1 and batch_size at least 2")
-        for name, side in (("global_px", self.crops.global_px), ("local_px", self.crops.local_px)):
-            if side % self.model.patch_size or side < self.model.patch_size:
-                raise ValueError(
-                    f"crops.{name} is {side}, expected a multiple of model.patch_size {self.model.patch_size}"
-                )
-        if self.crops.gram_px % self.model.patch_size:
-            raise ValueError(f"crops.gram_px must be 0 or a multiple of model.patch_size {self.model.patch_size}")
+        for global_px, local_px, gram_px, _ in self.crops.shares:
+            self._check_side("global_px", global_px, least=self.model.patch_size)
+            self._check_side("local_px", local_px, least=self.model.patch_size)
+            self._check_side("gram_px", gram_px, least=0)
         if self.loss.gram > 0 and self.initial is None:
             raise ValueError("loss.gram is above 0 but there is no `initial` run whose teacher could anchor it")
         if self.weights and self.sampling != "slices":
@@ -212,3 +224,9 @@ class PretrainConfig:
                 f"loss.koleo looks for nearest neighbours in groups of {group}: that must be at least 4 and divide "
                 f"batch_size {self.batch_size}; change loss.koleo_group or set loss.koleo to 0"
             )
+
+    def _check_side(self, name: str, side: int, least: int) -> None:
+        patch = self.model.patch_size
+        if side % patch or side < least:
+            zero = "" if least else "0 or "
+            raise ValueError(f"crops.{name} is {side}, expected {zero}a multiple of model.patch_size {patch}")

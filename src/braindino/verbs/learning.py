@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from braindino.pretraining.config import PretrainConfig
+from braindino.pretraining.hardware import Hardware
 from braindino.types import Pooling
 from braindino.verbs.flags import Out, Sources
 
@@ -25,9 +26,18 @@ class Pretrain:
     """All settings; precedence is default < file < flag."""
     out: Out = Path("run")
     """The run folder. A killed run goes on from its newest checkpoint."""
+    plan: bool = False
+    """Train nothing: print parameters, memory per rank, FLOPs, days on the machine below. Needs no corpus, no GPU."""
+    hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
+    """The machine, for `plan` only."""
 
     def run(self) -> None:
-        """Pretrain and say where the weights are."""
+        """Pretrain and say where the weights are; or plan."""
+        if self.plan:
+            from braindino.pipeline.plan import show_plan
+
+            show_plan(self.config, self.hardware)
+            return
         from braindino.pipeline.pretrain import pretrain
 
         print(pretrain(self.config, self.out))

@@ -1,0 +1,66 @@
+"""What a run is planned for: the machine and how it is used, as plain data. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Gpu = Literal["v100", "a100", "h100", "h200", "l40s", "rtx4090"]
+Precision = Literal["fp32", "bf16"]
+PEAK: dict[str, dict[str, float]] = {
+    "v100": {"fp32": 15.7},
+    "a100": {"fp32": 19.5, "bf16": 312.0},
+    "h100": {"fp32": 67.0, "bf16": 989.0},
+    "h200": {"fp32": 67.0, "bf16": 989.0},
+    "l40s": {"fp32": 91.6, "bf16": 362.0},
+    "rtx4090": {"fp32": 82.6, "bf16": 165.0},
+}
+"""Dense peak in TFLOP/s, without TF32 and sparsity (NVIDIA's data sheets; V100 and H100: the SXM boards)."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """For --plan: the machine and how it is used. Nothing here changes a run.
+
+    Raises:
+        ValueError: a number out of its range, or a precision that the GPU does not have.
+    """
+
+    gpus: int = 1
+    """Processes, one GPU each."""
+    gpu_memory: float = 80.0
+    """Memory of a GPU in GiB."""
+    gpu: Gpu = "h100"
+    """Its kind, for the peak rate."""
+    peak: float | None = None
+    """Peak rate in TFLOP/s in the chosen precision, in place of that of `gpu`."""
+    efficiency: float = 0.4
+    """Share of the peak that a run reaches, in (0, 1]: an assumption, to be replaced by what is measured."""
+    precision: Precision = "bf16"
+    """`bf16`: matrix products under autocast, everything else in fp32."""
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    """`ddp`: every rank holds everything. `fsdp`: parameters, gradients and optimiser are split over the ranks."""
+    checkpointing: bool = False
+    """Keep only the input of each block and compute the block again in the backward pass."""
+    micro_batch: int = 0
+    """Slices per rank that go through the student at once (gradient accumulation); 0: the largest that fits."""
+    slices: int = 6_600_000
+    """Slices of the corpus, for the number of epochs."""
+
+    def __post_init__(self) -> None:
+        if min(self.gpus, self.slices) < 1 or self.micro_batch < 0:
+            raise ValueError("gpus and slices must be at least 1 and micro_batch at least 0")
+        if self.gpu_memory <= 0 or not 0 < self.efficiency <= 1 or (self.peak is not None and self.peak <= 0):
+            raise ValueError("gpu_memory and peak must be above 0 and efficiency in (0, 1]")
+        if self.peak is None and self.precision not in PEAK[self.gpu]:
+            raise ValueError(f"a {self.gpu} has no {self.precision}; use --precision fp32 or give its --peak")
+
+    @property
+    def peak_flops(self) -> float:
+        """Peak rate of one GPU, FLOP/s."""
+        return 1e12 * (PEAK[self.gpu][self.precision] if self.peak is None else self.peak)
+
+    @property
+    def shards(self) -> int:
+        """Ranks over which the state is split."""
+        return self.gpus if self.sharding == "fsdp" else 1
