@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,21 +69,31 @@ def corpus_view(corpus: Corpus, seed: int = 0) -> CorpusView:
 def chosen_slices(scans: pd.DataFrame, seed: int) -> list[tuple[int, int]]:
     """Row of its scan and number of each of at most `TILES` slices, by cohort and contrast.
 
-    The draw depends on `seed` alone: random slices of each cohort and contrast, then one from each in turn.
+    The draw depends on `seed` alone: the cohorts take turns, and within a cohort its contrasts, both in a random order,
+    and each gives one random slice.
     """
     rng = np.random.default_rng(seed)
+    cohorts = {str(name): np.asarray(rows) for name, rows in scans.groupby("cohort", sort=True).indices.items()}
     turns = []
-    for kind, rows in scans.groupby(["cohort", "contrast"], sort=True).indices.items():
-        ends = np.cumsum(scans["slices"].to_numpy()[rows])
-        places = rng.choice(ends[-1], min(TILES, ends[-1]), replace=False)
-        turns += [(turn, kind, int(place), rows, ends) for turn, place in enumerate(places)]
-    chosen = []
-    for turn, kind, place, rows, ends in sorted(turns, key=lambda one: one[:2])[:TILES]:
-        within = int(np.searchsorted(ends, place, side="right"))
-        row = int(rows[within])
-        before = int(ends[within - 1]) if within else 0
-        chosen.append((kind, turn, row, int(scans["first"].iloc[row]) + place - before))
-    return [(row, number) for _, _, row, number in sorted(chosen)]
+    for cohort, of_cohort in zip(cohorts, rng.permutation(len(cohorts)).tolist(), strict=True):
+        own = []
+        parts = scans.iloc[cohorts[cohort]].groupby("contrast", sort=True).indices
+        for of_contrast, (contrast, rows) in zip(rng.permutation(len(parts)).tolist(), parts.items(), strict=True):
+            drawn = _draw(scans, cohorts[cohort][np.asarray(rows)], rng)
+            own += [(turn, of_contrast, (cohort, str(contrast)), *one) for turn, one in enumerate(drawn)]
+        turns += [(turn, of_cohort, *one) for turn, (_, _, *one) in enumerate(sorted(own))]
+    chosen = sorted((kind, turn, row, number) for turn, _, kind, row, number in sorted(turns)[:TILES])
+    return [(row, number) for _, _, row, number in chosen]
+
+
+def _draw(scans: pd.DataFrame, rows: Int[np.ndarray, " scan"], rng: np.random.Generator) -> list[tuple[int, int]]:
+    """At most `TILES` different slices of some scans: row and number."""
+    first, counts = scans["first"].to_numpy()[rows], scans["slices"].to_numpy()[rows]
+    ends = np.cumsum(counts)
+    places = rng.choice(ends[-1], min(TILES, int(ends[-1])), replace=False)
+    which = np.searchsorted(ends, places, side="right")
+    numbers = first[which] + places - (ends - counts)[which]
+    return list(zip(rows[which].tolist(), numbers.tolist(), strict=True))
 
 
 def subjects_of(scans: pd.DataFrame) -> pd.DataFrame:

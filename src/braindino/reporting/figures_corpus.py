@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 AXES = {"spacing_r_mm": "Right", "spacing_a_mm": "Anterior", "spacing_s_mm": "Superior"}
 MOST_ORIENTATIONS, MOST_COHORTS = 8, 24
 BINS = 24
+LEAST_BARS = 4
+"""Room for so many bars, so that a single one does not fill its panel."""
 MOST_POINTS = 2000
 """Of more scans than this the density is drawn, not every one."""
-SEXES = {"F": ("female", PALETTE[4]), "M": ("male", PALETTE[0]), "": ("not known", GREY)}
+SEXES = {"F": ("female", PALETTE[4]), "M": ("male", PALETTE[0]), "": ("sex not known", GREY)}
 OTHERS = "others"
 
 
@@ -39,19 +41,20 @@ def people_figure(subjects: pd.DataFrame, sessions: pd.DataFrame, synthetic: boo
         ages, cohorts = drawn.subplots(1, 2)
         _ages(ages, aged, seen)
         _cohorts(cohorts, subjects, sizes)
+    line = f"; the dashed line counts all {counted(len(seen), 'session')} with an age" if len(seen) > len(aged) else ""
     return curves(
         drawn,
         "corpus-people",
-        "The subjects of the corpus",
+        "The subjects of the corpus.",
         f"Left: {len(aged)} of {counted(len(subjects), 'subject')} have an age. Each counts once, at the first session "
-        f"with one; the dashed line counts all {counted(len(seen), 'session')} with an age. Subjects above "
-        f"{OLDEST:.0f} years are not told apart and stand in the last bar. Right: subjects of each cohort.",
+        f"with one{line}. Subjects above {OLDEST:.0f} years are not told apart. Right: subjects of each cohort.",
         "Histogram of the subjects' ages and bars of their numbers by cohort.",
     )
 
 
 def _ages(axes: Any, aged: pd.DataFrame, seen: pd.Series) -> None:
     axes.set(title="Age", xlabel="Years", ylabel="Subjects")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     if not len(aged):
         axes.text(0.5, 0.5, "no age is known", transform=axes.transAxes, ha="center", va="center")
         return
@@ -104,8 +107,11 @@ def _cohorts(axes: Any, subjects: pd.DataFrame, sizes: pd.Series) -> None:
         axes.annotate(f"{total:.0f}", (total, row), (3, 0), textcoords="offset points", va="center", fontsize=8)
     labels = [shortened(str(name), 24) for name in names]
     axes.set_yticks(range(rows), labels if rows == len(labels) else [*labels, f"{len(sizes) - len(labels)} {OTHERS}"])
-    axes.set(title="Cohort", xlabel="Subjects", xlim=(0, 1.12 * before.max()), ylim=(rows - 0.5, -0.5))
+    axes.set(title="Cohort", xlabel="Subjects", xlim=(0, 1.12 * before.max()))
+    axes.set_ylim(max(rows, LEAST_BARS) - 0.5, -0.5)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(visible=False, axis="y")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=3, columnspacing=1, handlelength=1)
 
 
 def corpus_scans_figure(scans: pd.DataFrame, synthetic: bool = False) -> Figure:
@@ -129,7 +135,7 @@ def corpus_scans_figure(scans: pd.DataFrame, synthetic: bool = False) -> Figure:
     return curves(
         drawn,
         "corpus-scans",
-        "The scans of the corpus",
+        "The scans of the corpus.",
         "Voxel edges along each axis, axis codes of the files before they were turned to RAS, brain volume, "
         "and two measures of quality (SNR: deviation inside the brain over noise, higher is better; CJV: overlap of "
         f"dark and bright tissue, lower is better). {counted(len(scans), 'scan')}, {thick} with one voxel edge more "
@@ -158,8 +164,7 @@ def _orientations(axes: Any, scans: pd.DataFrame) -> None:
         names, sizes = [*names, OTHERS], [*sizes, int(counts.iloc[MOST_ORIENTATIONS:].sum())]
     axes.barh(range(len(names)), sizes, color=PALETTE[2])
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set(title="Orientation in the file", xlabel="Scans")
+    axes.set(title="Orientation in the file", xlabel="Scans", ylim=(max(len(names), LEAST_BARS) - 0.5, -0.5))
 
 
 def _quality(axes: Any, scans: pd.DataFrame) -> int:

@@ -5,24 +5,26 @@ Tables are cut, so that the page of a corpus of any size stays small; what is no
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
-from braindino.reporting.artefacts import Artefacts, is_synthetic
+from braindino.reporting.artefacts import Artefacts
 from braindino.reporting.corpus_view import OLDEST, sessions_of, subjects_of
 from braindino.reporting.figures import Figure
 from braindino.reporting.figures_corpus import corpus_scans_figure, people_figure
 from braindino.reporting.figures_scans import mosaic_figure
-from braindino.reporting.page import Section, Table, Text, cell, counted, table_of, without_folders
+from braindino.reporting.page import Section, Table, Text, cell, counted, number, table_of, without_folders
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_ROWS, MOST_LISTED, MOST_KINDS = 40, 100, 20
+MOST_ROWS, MOST_LISTED, MOST_KINDS = 40, 50, 20
 """Rows of a table of counts, of a list of single scans or pairs, and kinds of reasons."""
 LONGEST_REASON = 400
 SEXES = {"F": "female", "M": "male", "": "sex not known"}
-EVERYTHING = "all"
+EVERYTHING, FILE = "all", "(file)"
+RANGE = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"
 
 
 def corpus_section(found: Artefacts) -> Section:
@@ -58,33 +60,31 @@ def cohorts_table(scans: pd.DataFrame) -> Table:
     if len(names) > 1:
         parts.append((EVERYTHING, subjects, sessions))
     rows = tuple(_cohort_row(*part) for part in parts)
-    columns = ("cohort", "kind", "subjects", "sessions", "scans", "slices", *SEXES.values())
+    columns = ("cohort", "subjects", "sessions", "scans", "slices", *SEXES.values())
     return Table(
-        "Corpus by cohort. Age in years: median over subjects, each at the first session with an age, range over all "
-        f"sessions, and of how many subjects it is known; {OLDEST:.0f}+ is anything above {OLDEST:.0f}. Nothing is "
-        "imputed.",
-        (*columns, "median age", "age range", "age known"),
+        "Corpus by cohort. Age in years: median over subjects, each at the first session with an age, and range over "
+        f"all sessions; {OLDEST:.0f}+ is anything above {OLDEST:.0f}. What is not known is not guessed.",
+        (*columns, "median age", "ages", "age not known"),
         rows,
     )
 
 
 def _cohort_row(name: str, subjects: pd.DataFrame, sessions: pd.DataFrame) -> tuple[str, ...]:
-    kinds = sorted({"synthetic" if is_synthetic(str(cohort)) else "real" for cohort in subjects["cohort"].unique()})
     ages = sessions["age"].dropna()
     return (
         name,
-        " and ".join(kinds),
         str(len(subjects)),
         *(str(subjects[column].sum()) for column in ("sessions", "scans", "slices")),
         *(_share(int((subjects["sex"] == sex).sum()), len(subjects)) for sex in SEXES),
         years(float(subjects["age"].median())) if len(ages) else "",
-        f"{years(float(ages.min()))}–{years(float(ages.max()))}" if len(ages) else "",
-        _share(int(subjects["age"].notna().sum()), len(subjects)),
+        f"{years(float(ages.min()))}{RANGE}{years(float(ages.max()))}" if len(ages) else "",
+        _share(int(subjects["age"].isna().sum()), len(subjects)),
     )
 
 
 def _share(count: int, total: int) -> str:
-    return f"{count} ({count / total:.0%})" if count else "0"
+    """`3 (25%)`, on one line."""
+    return f"{count}\N{NO-BREAK SPACE}({count / total:.0%})" if count else "0"
 
 
 def years(age: float) -> str:
@@ -119,7 +119,9 @@ def _overlaps(pairs: pd.DataFrame) -> list[Text | Table]:
     kinds = ", ".join(f"{count} by {words.get(str(evidence), evidence)}" for evidence, count in counts)
     told = f"{counted(len(pairs), 'pair')} of names may be one person ({kinds}); docs/corpus.md says what this means."
     caption = f"Names that may be one person: {_part(len(pairs), 'pair', 'overlaps.tsv')}"
-    return [Text(told), table_of(_some(pairs, "evidence"), caption, folded=True)]
+    shown = _some(pairs, "evidence")
+    similar = ["" if math.isnan(value) else number(value) for value in shown["similarity"]]
+    return [Text(told), table_of(shown.assign(similarity=similar), caption, folded=True)]
 
 
 def left_out(quarantine: pd.DataFrame, kept: int) -> list[Text | Table]:
@@ -142,17 +144,21 @@ def left_out(quarantine: pd.DataFrame, kept: int) -> list[Text | Table]:
     if rest := sizes.iloc[MOST_KINDS:].tolist():
         rows.append((f"and {counted(len(rest), 'other kind')}", str(sum(rest)), "", ""))
     total = len(table) + kept
-    caption = f"Left out: {len(table)} of {counted(total, 'scan')} ({len(table) / total:.1%}), by reason."
-    columns = ("reason (… stands for a number or a name)", "scans", "cohorts", "the first of them")
+    share = f"{len(table)} of {counted(total, 'scan')} ({len(table) / total:.1%})"
+    caption = f"Left out: {share}, by reason, in which … is a number or a name."
+    columns = ("reason", "scans", "cohorts", "the first of them")
     listed = _some(table, "kind").drop(columns="kind")
+    listed["reason"] = [
+        reason.replace(path, FILE) if path else reason for reason, path in listed[["reason", "path"]].to_numpy(str)
+    ]
     caption_of_list = f"Left out, each scan: {_part(len(table), 'scan', 'quarantine.tsv')}"
     return [Table(caption, columns, tuple(rows)), table_of(listed, caption_of_list, folded=True)]
 
 
 def reason_kind(reason: str, path: str) -> str:
     """A reason without what is special to one scan: file names, quoted words and numbers become `…`."""
-    kind = reason.replace(path, "(file)") if path else reason
-    kind = re.sub(r"[^\s:;,()]+\.(?:nii(?:\.gz)?|hdr|img|dcm)\b", "(file)", kind)
+    kind = reason.replace(path, FILE) if path else reason
+    kind = re.sub(r"[^\s:;,()]+\.(?:nii(?:\.gz)?|hdr|img|dcm)\b", FILE, kind)
     kind = re.sub(r"'[^']*'|\"[^\"]*\"", "…", kind)
     kind = re.sub(r"(?<![\w.])[-+]?\d[\d.,]*(?:e[-+]?\d+)?(?![\w-])", "…", kind)
     return re.sub(r"…(?:[\s,x]+…)+", "…", kind)
