@@ -12,6 +12,7 @@ from braindino.corpus.shards import Corpus, open_corpus
 from braindino.reporting.artefacts import Artefacts
 from braindino.reporting.corpus_view import TILES, CorpusView, chosen_slices, corpus_view, sessions_of, subjects_of
 from braindino.reporting.figures_corpus import MOST_POINTS, corpus_scans_figure, people_figure
+from braindino.reporting.figures_scans import mosaic_figure
 from braindino.reporting.page import render
 from braindino.reporting.sections_corpus import (
     MOST_LISTED,
@@ -132,6 +133,12 @@ def test_of_a_slice_with_neighbours_the_middle_one_is_shown():
     assert {tile.image.tobytes() for tile in corpus_view(seen).tiles} == {np.ones((2, 2), np.float32).tobytes()}
 
 
+def test_slices_of_whole_heads_are_called_so():
+    assert "brain only" in mosaic_figure(tiles(), Recipe()).caption
+    told = mosaic_figure(tiles(), Recipe(brain="none")).caption
+    assert "can show a face" in told and "brain only" not in told
+
+
 def test_a_corpus_made_before_ages_were_kept():
     found = corpus_view(corpus(PEOPLE.drop(columns=["age", "sex"])))
     assert found.scans["age"].isna().all() and set(found.scans["sex"]) == {""}
@@ -172,6 +179,7 @@ def test_many_groups_are_cut_and_what_is_not_shown_is_counted():
         ),
         ("a_T1w.nii.gz is truncated: 12 bytes of 99", "a_T1w.nii.gz", "(file) is truncated: … bytes of …"),
         ("x-1.nii: voxel sizes [0.9, 1e-05, -2.0] are", "a.nii", "(file): voxel sizes […] are"),
+        ("1 holds 1.5 of 12 volumes", "1", "(file) holds … of … volumes"),
         ("folder 7 has no image '3_t1'; it has 'a', 'b'", "x", "folder … has no image …; it has …"),
         ("co-register T1w and a 4-D file", "x", "co-register T1w and a 4-D file"),
     ],

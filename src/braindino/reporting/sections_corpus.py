@@ -148,20 +148,23 @@ def left_out(quarantine: pd.DataFrame, kept: int) -> list[Text | Table]:
     caption = f"Left out: {share}, by reason, in which … is a number or a name."
     columns = ("reason", "scans", "cohorts", "the first of them")
     listed = _some(table, "kind").drop(columns="kind")
-    listed["reason"] = [
-        reason.replace(path, FILE) if path else reason for reason, path in listed[["reason", "path"]].to_numpy(str)
-    ]
+    listed["reason"] = [without_file(*both) for both in listed[["reason", "path"]].to_numpy(str)]
     caption_of_list = f"Left out, each scan: {_part(len(table), 'scan', 'quarantine.tsv')}"
     return [Table(caption, columns, tuple(rows)), table_of(listed, caption_of_list, folded=True)]
 
 
 def reason_kind(reason: str, path: str) -> str:
     """A reason without what is special to one scan: file names, quoted words and numbers become `…`."""
-    kind = reason.replace(path, FILE) if path else reason
+    kind = without_file(reason, path)
     kind = re.sub(r"[^\s:;,()]+\.(?:nii(?:\.gz)?|hdr|img|dcm)\b", FILE, kind)
     kind = re.sub(r"'[^']*'|\"[^\"]*\"", "…", kind)
     kind = re.sub(r"(?<![\w.])[-+]?\d[\d.,]*(?:e[-+]?\d+)?(?![\w-])", "…", kind)
     return re.sub(r"…(?:[\s,x]+…)+", "…", kind)
+
+
+def without_file(reason: str, path: str) -> str:
+    """A reason in which the name of the scan's own file is `(file)`."""
+    return re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w-])", FILE, reason) if path else reason
 
 
 def shortened_reason(reason: str) -> str:
