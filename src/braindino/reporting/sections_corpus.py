@@ -164,7 +164,7 @@ def reason_kind(reason: str, path: str) -> str:
 
 def without_file(reason: str, path: str) -> str:
     """A reason in which the name of the scan's own file is `(file)`."""
-    return re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w-])", FILE, reason) if path else reason
+    return re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w-]|\.\w)", FILE, reason) if path else reason
 
 
 def shortened_reason(reason: str) -> str:
