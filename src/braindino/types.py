@@ -43,6 +43,10 @@ class Scan:
     """Voxel labels of a segmentation on the grid of `path`, where there are any."""
     volume: int | str | None = None
     """Which image, where `path` holds several: number of a 4-D volume, or name of an image of a DICOM folder."""
+    age: float | None = None
+    """Of the subject at the scan, in years, for the counts of a corpus; None where it is not known."""
+    sex: str = ""
+    """F or M, or what else the cohort's table says; "" where it is not known."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ PREPARE = (
 )
 PRETRAIN = (
     "pretrain {configs}/tiny_stage1.toml --corpus {root}/corpus --out {root}/run --model.in-channels 3 --steps 3 "
-    "--batch-size 4 --checkpoint-every 1 --model.patch-size 8 --crops.global-px 32 --crops.local-px 16"
+    "--batch-size 4 --compute.checkpoint-every 1 --model.patch-size 8 --crops.global-px 32 --crops.local-px 16"
 )
 
 
@@ -58,7 +58,7 @@ def encoder(root):
 def test_a_batch_holds_the_channels_of_each_crop(root, config):
     corpus = open_corpus(root / "corpus")
     batches = Batches(corpus, config, training_subjects(corpus, config))
-    batch, slices = batches.batch(1), batches.slices(1)
+    batch, slices = batches[1][0], batches.slices(1)
     assert batch.global_crops.shape == (8, 3, 32, 32) and batch.local_crops.shape == (16, 3, 16, 16)
     for place, number in enumerate(slices):
         rng = np.random.default_rng([config.seed, 1, CROPS, place])

@@ -118,3 +118,21 @@ def test_a_source_file_that_does_not_fit(tmp_path):
     (tmp_path / "s.toml").write_text('sources = ["s.toml"]\n')
     with pytest.raises(ValueError, match=r"lists s\.toml; expected folders and files of scans"):
         listed_sources([str(tmp_path / "s.toml")])
+
+
+def test_age_and_sex_of_each_session_stand_in_the_table_of_scans(tmp_path, scan, capsys):
+    tree = tmp_path / "raw"
+    put(
+        scan,
+        *(tree / f"sub-{n}" / f"ses-{s}" / "anat" / f"sub-{n}_ses-{s}_T1w.nii.gz" for n in (1, 2, 3) for s in "ab"),
+    )
+    rows = [["sub-1", 30, "female"], ["sub-2", "n/a", "M"], ["sub-3", 999, "n/a"]]
+    sheet(tree / "participants.tsv", ["participant_id", "age", "sex"], rows, "\t")
+    sheet(tree / "sub-1" / "sub-1_sessions.tsv", ["session_id", "age"], [["ses-b", 32.5]], "\t")
+    corpus = prepare([str(tree)], tmp_path / "corpus", RECIPE, workers=1)
+    found = corpus.scans.set_index(["subject", "session"])
+    assert found.loc[("1", "a"), "age"] == 30 and found.loc[("1", "b"), "age"] == 32.5
+    assert found.loc[["2", "3"], "age"].isna().all()
+    assert found["sex"].tolist() == ["F", "F", "M", "M", "", ""]
+    told = "age is '999.0', not a number in [0, 120], and is left empty: 2 (3_a, 3_b)"
+    assert told in capsys.readouterr().err and told in read_record(tmp_path / "corpus")["facts"]["notes"]["bids:raw"]

@@ -30,7 +30,8 @@ def test_shapes_and_determinism(slice_image):
 
 
 def test_without_distortion_a_gram_crop_is_the_global_crop(slice_image):
-    crops = multi_crop(slice_image, BACKGROUND, PLAIN, np.random.default_rng(0))
+    assert not len(multi_crop(slice_image, BACKGROUND, PLAIN, np.random.default_rng(0)).gram_crops)
+    crops = multi_crop(slice_image, BACKGROUND, PLAIN, np.random.default_rng(0), gram=True)
     assert np.allclose(np.maximum(crops.gram_crops, BACKGROUND), crops.global_crops, atol=1e-5)
 
 
@@ -91,9 +92,9 @@ def neighbours(slice_image):
 @pytest.mark.parametrize("seed", range(12))
 def test_geometry_and_distortion_are_the_same_for_all_channels(neighbours, seed):
     config = CropConfig(global_px=32, local_px=16, gram_px=48, noise=0.0, blur=(0.5, 0.5, 0.5), invert=0.5)
-    together = multi_crop(neighbours, BACKGROUND, config, np.random.default_rng(seed))
+    together = multi_crop(neighbours, BACKGROUND, config, np.random.default_rng(seed), gram=True)
     for number in range(3):
-        alone = multi_crop(neighbours[number : number + 1], BACKGROUND, config, np.random.default_rng(seed))
+        alone = multi_crop(neighbours[number : number + 1], BACKGROUND, config, np.random.default_rng(seed), gram=True)
         for name in ("global_crops", "local_crops", "gram_crops"):
             assert np.array_equal(getattr(together, name)[:, number], getattr(alone, name)[:, 0]), name
 

@@ -24,9 +24,11 @@ from braindino.pretraining.flops import step_flops
 from braindino.pretraining.hardware import Hardware
 from braindino.pretraining.masks import sample_masks
 from braindino.pretraining.memory import rank_memory
-from braindino.pretraining.networks import Batch, Network, step_loss
+from braindino.pretraining.networks import Batch, Network
 from braindino.pretraining.plan import plan
+from braindino.pretraining.ranks import Ranks
 from braindino.pretraining.size import parameters, work
+from braindino.pretraining.step import Temperatures, student_loss, teacher_targets
 from test_config import CONFIGS
 
 SAMPLES = 8
@@ -85,7 +87,11 @@ def _batch(config):
 
 def _loss(networks, batch, config, precision="fp32"):
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        return step_loss(*networks, batch, config.loss, teacher_temperature=0.07, student_temperature=0.1)
+        student, teacher, gram_teacher = networks
+        (targets,) = teacher_targets(teacher, [batch], config.loss, 0.07, Ranks())
+        crops = [batch.global_crops] + ([batch.local_crops] if len(batch.local_crops) else [])
+        seen = student(crops, [batch.patch_masks, None][: len(crops)], batch.patch_masks)
+        return student_loss(seen, targets, batch, config.loss, Temperatures(0.07, 0.1), Ranks(), gram_teacher)["total"]
 
 
 @EACH_RUN
@@ -116,7 +122,7 @@ def test_flops_are_those_of_torchs_counter(config):
     with FlopCounterMode(display=False, custom_mapping=fused) as counter:
         loss = _loss(networks, batch, config)
         forward = counter.get_total_flops()
-        loss.total.backward()
+        loss.backward()
     step = work(config, config.batch_size, config.crops.shares[0])
     assert step.masked == int(batch.patch_masks.sum())
     parts = step_flops(config, step)
@@ -141,7 +147,7 @@ def test_saved_bytes_are_those_that_autograd_keeps(config, precision):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         loss = _loss(networks, batch, config, precision)
     found = sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in known)
-    assert torch.isfinite(loss.total)
+    assert torch.isfinite(loss)
     step = work(config, config.batch_size, config.crops.shares[0])
     memory = rank_memory(config, Hardware(precision=precision), step, step)
     assert sum(memory.kept.values()) == pytest.approx(found, rel=0.02)
@@ -186,7 +192,7 @@ def test_the_peak_of_a_step_is_predicted_within_a_fifth(config, checkpointing):
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         for _ in range(2):
             optimiser.zero_grad()
-            _loss(networks, batch, config).total.backward()
+            _loss(networks, batch, config).backward()
             optimiser.step()
             tracker.peak = tracker.live if _ == 0 else tracker.peak
     step = work(config, config.batch_size, config.crops.shares[0])

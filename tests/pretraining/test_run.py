@@ -14,7 +14,14 @@ from braindino.pipeline.prepare import prepare
 from braindino.pipeline.pretrain import pretrain
 from braindino.pretraining import loop
 from braindino.pretraining.batches import Batches, crops_at, training_subjects
-from braindino.pretraining.config import CropConfig, HeadConfig, LossConfig, PretrainConfig, TeacherConfig
+from braindino.pretraining.config import (
+    ComputeConfig,
+    CropConfig,
+    HeadConfig,
+    LossConfig,
+    PretrainConfig,
+    TeacherConfig,
+)
 from braindino.volume.io import write_nifti
 from braindino.volume.recipe import Recipe
 from phantom import head
@@ -37,7 +44,7 @@ def config(corpus):
         corpus=corpus.folder,
         steps=6,
         batch_size=4,
-        checkpoint_every=2,
+        compute=ComputeConfig(checkpoint_every=2),
         model=ViTConfig(dim=32, depth=2, heads=2, patch_size=8, layer_scale=0.1, drop_path=0.2),
         crops=CropConfig(global_px=32, local_px=16, local_count=2),
         dino_head=small,
@@ -52,7 +59,7 @@ def test_a_batch_has_one_slice_per_subject_and_is_a_function_of_the_step(corpus,
         assert len(set(subjects)) == 4
         assert np.array_equal(batches.slices(step), batches.slices(step))
     assert not np.array_equal(batches.slices(0), batches.slices(1))
-    assert torch.equal(batches.batch(3).global_crops, batches.batch(3).global_crops)
+    assert torch.equal(batches[3][0].global_crops, batches[3][0].global_crops)
 
 
 def test_sampling_by_slices_sees_every_slice_once_per_epoch(tmp_path, corpus, config):
@@ -171,7 +178,7 @@ def test_stage_2_with_mixed_sizes_trains_and_resumes_to_the_same_bytes(tmp_path,
     mixed = replace(config.crops, sizes=MIXED)
     second = replace(config, initial=tmp_path / "one", crops=mixed, loss=LossConfig(gram=1.5, local=0.5))
     batches = Batches(corpus, second, training_subjects(corpus, second))
-    shapes = {tuple(crops.shape[-1] for crops in list(vars(batches.batch(step)).values())[:3]) for step in range(6)}
+    shapes = {tuple(crops.shape[-1] for crops in list(vars(batches[step][0]).values())[:3]) for step in range(6)}
     assert len(shapes) >= 2 and shapes <= {row[:3] for row in MIXED}
     pretrain(second, tmp_path / "whole")
     save = loop.save_checkpoint
@@ -190,7 +197,9 @@ def test_stage_2_with_mixed_sizes_trains_and_resumes_to_the_same_bytes(tmp_path,
 
 
 def test_the_loss_falls_and_the_features_do_not_collapse(tmp_path, config):
-    longer = replace(config, steps=60, checkpoint_every=60, teacher=TeacherConfig(momentum=(0.95, 1.0)))
+    longer = replace(
+        config, steps=60, compute=ComputeConfig(checkpoint_every=60), teacher=TeacherConfig(momentum=(0.95, 1.0))
+    )
     pretrain(longer, tmp_path)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     first, last = (np.mean([entry["total"] for entry in part]) for part in (log[:10], log[-10:]))
@@ -198,16 +207,33 @@ def test_the_loss_falls_and_the_features_do_not_collapse(tmp_path, config):
     assert log[-1]["cls_cosine"] < 0.9 and log[-1]["effective_rank"] > 2
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, config, monkeypatch):
-    real = loop.step_loss
+def _break(monkeypatch, steps):
+    """Make the loss NaN at some steps, where it is told from by its seed."""
+    real = loop.student_loss
 
-    def broken(*arguments, **options):
-        loss = real(*arguments, **options)
-        return type(loss)(loss.total * float("nan"), {**loss.terms, "total": float("nan")}, loss.targets, loss.cls)
+    def broken(*arguments):
+        losses, seed = real(*arguments), arguments[-1].initial_seed()
+        return {name: loss * float("nan") for name, loss in losses.items()} if seed in steps else losses
 
-    monkeypatch.setattr(loop, "step_loss", broken)
+    monkeypatch.setattr(loop, "student_loss", broken)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, corpus, config, monkeypatch):
+    _break(monkeypatch, {0, 1, 2})
     with pytest.raises(ValueError, match="not finite at steps 0 to 2"):
         pretrain(config, tmp_path)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    batches = Batches(corpus, config, training_subjects(corpus, config))
+    assert [entry["slices"] for entry in log] == [batches.slices(step).tolist() for step in range(3)]
+
+
+def test_a_single_bad_step_is_skipped_and_its_slices_are_kept(tmp_path, corpus, config, monkeypatch):
+    _break(monkeypatch, {0, 2})
+    pretrain(config, tmp_path)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["finite"] for entry in log] == [False, True, False, True, True, True]
+    assert [entry["step"] for entry in log if "slices" in entry] == [0, 2]
+    assert all(torch.isfinite(value).all() for value in load_encoder(tmp_path / "encoder.safetensors")[0].parameters())
 
 
 @pytest.mark.parametrize(

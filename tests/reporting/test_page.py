@@ -105,11 +105,11 @@ def hostile_page(line, evil):
     """The tables and pictures of a line in which every name of a cohort, site, contrast, case, class, ... is `evil`."""
     found = _read(*(line[name] for name in ("corpus", "runs", "predictions", "scores", "analysis", "cases")))
     corpus = found.corpus
-    counts = corpus.counts.assign(cohort=evil, subject=evil, site=evil, contrast=evil, person=evil)
     tiles = tuple(replace(tile, cohort=evil, contrast=evil) for tile in corpus.tiles)
     pairs = pd.DataFrame([[evil, evil, evil, evil, 0.9]], columns=corpus.overlaps.columns)
-    scans = corpus.scans.assign(cohort=evil, axes=evil)
-    corpus = replace(corpus, counts=counts, tiles=tiles, scans=scans, overlaps=pairs)
+    names = dict.fromkeys(("cohort", "subject", "session", "site", "contrast", "person", "axes"), evil)
+    scans = pd.concat([corpus.scans.assign(sex=evil, **names), corpus.scans.assign(age=50.0, sex="F")])
+    corpus = replace(corpus, tiles=tiles, scans=scans, overlaps=pairs)
     quarantine = found.quarantine.assign(cohort=evil, contrast=evil, reason=evil)
     one = next(answers for answers in found.answers if answers.kind == "classification")
     table = one.table.assign(site=evil, case=evil, status=["ok"] * 20 + [evil] * 4).replace("dementia", evil)
@@ -177,7 +177,7 @@ def test_every_table_and_figure_is_numbered_and_can_be_scrolled_by_keyboard(page
 def test_failed_and_excluded_cases_are_listed_with_reasons(page):
     html = page.read_text()
     assert "1 failed case." in html and "truncated scan" in html
-    assert "Left out: 1 scan, by reason." in html and "(file) is damaged" in html
+    assert "Left out: 1 of 3 scans (33.3%), by reason" in html and "(file) is damaged" in html
 
 
 def test_sections_without_an_artefact_vanish(line, tmp_path):

@@ -83,6 +83,8 @@ def _facts(scan: Scan, volume: Volume, found: Quality) -> dict[str, Any]:
     return {
         **_identity(scan),
         "site": scan.site,
+        "age": scan.age,
+        "sex": scan.sex,
         **{name: round(float(value), 4) for name, value in found.row().items()},
         "axes": turned[0] if turned else "RAS",
         "voxel_hash": voxel_hash(volume),

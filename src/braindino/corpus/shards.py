@@ -54,7 +54,7 @@ SLICE = np.dtype(
     ]
 )
 IDENTITY = ("cohort", "subject", "session", "site", "contrast")
-SCAN_TEXT = (*IDENTITY, "axes", "voxel_hash")
+SCAN_TEXT = (*IDENTITY, "sex", "axes", "voxel_hash")
 QUARANTINE_COLUMNS = ("cohort", "subject", "session", "contrast", "path", "reason")
 NOTHING: Any = -0.0
 """x + -0 = x for every x, -0 too (+0 would turn -0 into 0)."""

@@ -40,11 +40,11 @@ class ProjectionHead(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch prototype"]:
         """Prototype logits of each token."""
+        return self.logits(self.mlp(tokens))
+
+    def logits(self, bottleneck: Float[Tensor, "*batch bottleneck"]) -> Float[Tensor, "*batch prototype"]:
+        """Prototype logits of what `mlp` made of the tokens."""
         prototypes = self.last_layer.weight
         if self.unit_prototypes:
             prototypes = F.normalize(prototypes, dim=-1)
-        return F.linear(self.project(tokens), prototypes)
-
-    def project(self, tokens: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch bottleneck"]:
-        """Unit vectors before the prototypes."""
-        return F.normalize(self.mlp(tokens), dim=-1, eps=1e-12)
+        return F.linear(F.normalize(bottleneck, dim=-1, eps=1e-12), prototypes)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from braindino.model.config import ViTConfig
 from braindino.model.layers import Block, initialise
 from braindino.model.tokens import PatchEmbed, RopeEmbed
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """Tokens of a batch of images after the final norm."""
 
     cls: Float[Tensor, "batch dim"]
@@ -28,6 +28,7 @@ class Output:
 class VisionTransformer(nn.Module):
     """A ViT over the sequence [CLS, storage, patches], pre-norm, with RoPE on the patches.
 
+    With `checkpoint_activations` set, training forgets what the blocks computed and computes it again for the gradient.
     It is initialised on construction, from `generator` or from the global state of torch; under
     `torch.device("meta")` it takes no memory.
     """
@@ -35,6 +36,7 @@ class VisionTransformer(nn.Module):
     def __init__(self, config: ViTConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
+        self.checkpoint_activations = False
         with torch.device("meta"):
             self.cls_token = nn.Parameter(torch.empty(1, 1, config.dim))
             if config.storage_tokens:
@@ -111,7 +113,10 @@ class VisionTransformer(nn.Module):
         for number, block in enumerate(self.blocks):
             if number and self.rope_embed.augments:
                 rope = self.rope_embed(grid)
-            x = block(x, rope)
+            if self.checkpoint_activations and self.training:
+                x = checkpoint(block, x, rope, use_reentrant=False)
+            else:
+                x = block(x, rope)
             yield x
 
     def _embed(

@@ -5,7 +5,9 @@ Stage 1 and stage 2 are this verb with two files: the diff of the files describe
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from braindino.config import from_dict, to_dict
 from braindino.corpus.shards import Corpus, open_corpus
@@ -18,45 +20,56 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
     """Train by self-distillation and write `encoder.safetensors` (EMA teacher with its input recipe).
 
     Also written: `teacher.safetensors` (with the projection heads, for a next stage), `log.jsonl`, `checkpoints/`.
-    A killed run goes on from its newest intact checkpoint to the same result; a finished one is not repeated.
+    A killed run goes on from its newest intact checkpoint to the same result; a finished one is not repeated. Under
+    torchrun every process calls this, and the first one writes.
 
     Raises:
         ValueError: no corpus, a model or an `initial` run that does not fit, another run in `out`, a loss that is not
             finite.
     """
     import torch
+    from safetensors.torch import save
 
     from braindino.model.weights import save_encoder
     from braindino.pretraining.batches import Batches, training_subjects
-    from braindino.pretraining.loop import train
+    from braindino.pretraining.loop import identity_of, train
+    from braindino.pretraining.ranks import join
 
     out = Path(out)
     corpus = open_corpus(config.corpus)
     parents = {"corpus": corpus.fingerprint}
     if config.initial is not None:
         parents["initial"] = fingerprint(read_record(config.initial, "pretrain"))
-    if is_done(out, "pretrain", to_dict(config), parents):
+    if is_done(out, "pretrain", identity_of(config), parents):
         return out / "encoder.safetensors"
     _check_size(config, corpus)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batches = Batches(corpus, config, training_subjects(corpus, config))
-    start = _initial(config) if config.initial is not None else None
-    with progress(f"pretrain {out.name}", config.steps) as advance:
-        teacher = train(config, batches, out, start, device, advance)
-    source = {"corpus": corpus.fingerprint, "steps": config.steps, "excluded": list(config.exclude)}
-    save_encoder(out / "encoder.safetensors", teacher.backbone.cpu(), to_dict(corpus.recipe), source)
-    write_bytes(out / "teacher.safetensors", _network_bytes(teacher))
-    files = ["encoder.safetensors", "teacher.safetensors", "log.jsonl"]
-    write_record(out, "pretrain", to_dict(config), parents=parents, files=files)
+    if config.compute.threads:
+        torch.set_num_threads(config.compute.threads)
+    with join() as ranks:
+        batches = Batches(corpus, config, training_subjects(corpus, config), ranks.rank, ranks.count)
+        start = _initial(config) if config.initial is not None else None
+        shown: Any = progress(f"pretrain {out.name}", config.steps) if ranks.first else nullcontext(lambda *_: None)
+        with shown as advance:
+            teacher = train(config, batches, out, start, ranks, advance)
+        if ranks.first:
+            source = {"corpus": corpus.fingerprint, "steps": config.steps, "excluded": list(config.exclude)}
+            backbone = _backbone(config, teacher)
+            save_encoder(out / "encoder.safetensors", backbone, to_dict(corpus.recipe), source)
+            write_bytes(out / "teacher.safetensors", save(teacher))
+            files = ["encoder.safetensors", "teacher.safetensors", "log.jsonl"]
+            write_record(out, "pretrain", identity_of(config), parents=parents, files=files)
+        ranks.wait()
     return out / "encoder.safetensors"
 
 
-def _network_bytes(network) -> bytes:  # type: ignore[no-untyped-def]
-    from safetensors.torch import save
+def _backbone(config: PretrainConfig, teacher):  # type: ignore[no-untyped-def]
+    """The vision transformer of a network's weights."""
+    from braindino.model.vit import VisionTransformer
 
-    return bytes(save({name: value.contiguous().cpu() for name, value in network.state_dict().items()}))
+    model = VisionTransformer(config.model)
+    prefix = "backbone."
+    model.load_state_dict({k.removeprefix(prefix): v for k, v in teacher.items() if k.startswith(prefix)})
+    return model
 
 
 def _check_size(config: PretrainConfig, corpus: Corpus) -> None:

@@ -20,9 +20,9 @@ from braindino.reporting.corpus_view import corpus_view
 from braindino.reporting.figures import Figure
 from braindino.reporting.page import Section, render
 from braindino.reporting.provenance import provenance_section
+from braindino.reporting.sections_corpus import corpus_section
 from braindino.reporting.sections_data import (
     analysis_section,
-    corpus_section,
     scans_section,
     similarity_section,
     tasks_section,

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from braindino import catalog
 from braindino.config import read_config
-from braindino.layouts.cases import Tell
+from braindino.layouts.cases import Notes, Tell
 from braindino.progress import note
 from braindino.record import digest, fingerprint, read_record
 from braindino.types import Case, Scan
+
+MOST_YEARS = 120
+"""A higher age is a mistake in the cohort's table."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def read_sources(sources: Sequence[str], volume: str | None = None) -> Sources:
     for source in listed_sources(sources):
         told: list[str] = []
         cohort, cases = read_source(source, volume, tell=told.append)
-        scans = _distinct([s for case in cases for s in case.scans], [s for one in found.scans.values() for s in one])
+        scans = _distinct(_described(cases, told.append), [s for one in found.scans.values() for s in one])
         number = 1 + sum(name.partition(" #")[0] == cohort for name in found.scans)
         name = cohort if number == 1 else f"{cohort} #{number}"
         found.scans[name] = scans
@@ -106,6 +109,20 @@ def source_fingerprint(source: str, cases: Sequence[Case]) -> str:
     except ValueError:
         scans = [scan for case in cases for scan in case.scans]
         return digest([[s.subject, s.session, s.contrast, s.path.name, s.path.stat().st_size] for s in scans])
+
+
+def _described(cases: Sequence[Case], tell: Tell) -> list[Scan]:
+    """Every scan with age and sex from the row of its case; an age that is no number of years is told and left out."""
+    scans: list[Scan] = []
+    notes = Notes()
+    for case in cases:
+        said, sex = case.participant.get("age"), str(case.participant.get("sex", ""))
+        age = said if isinstance(said, int | float) and 0 <= said <= MOST_YEARS else None
+        if said is not None and age is None:
+            notes.add(f"age is {str(said)!r}, not a number in [0, {MOST_YEARS}], and is left empty", case.name)
+        scans += [replace(scan, age=None if age is None else float(age), sex=sex) for scan in case.scans]
+    notes.tell(tell)
+    return scans
 
 
 def _distinct(new: list[Scan], known: Sequence[Scan]) -> list[Scan]:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Int
@@ -24,14 +25,35 @@ SLICES, CROPS, MASKS, SIZES = 0, 1, 2, 3
 
 @dataclass(frozen=True)
 class Batches:
-    """Makes the batch of any step from nothing but the step: so a resumed run needs no sampler state."""
+    """Makes the batch of any step from nothing but the step: so a resumed run needs no sampler state.
+
+    A slice's crops and masks depend on its place in the whole batch alone, so that ranks and passes may share it out in
+    any way: pass a of rank r holds `size` places from (a * ranks + r) * size on.
+    """
 
     corpus: Corpus
     config: PretrainConfig
     subjects: tuple[str, ...]
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def size(self) -> int:
+        """Slices of one pass of one rank.
+
+        Raises:
+            ValueError: the batch cannot be shared out evenly.
+        """
+        batch, micro = self.config.batch_size, self.config.compute.micro_batch
+        if batch % self.ranks:
+            raise ValueError(f"batch_size {batch} cannot be shared by {self.ranks} processes; make it a multiple")
+        share = batch // self.ranks
+        if micro and share % micro:
+            raise ValueError(f"compute.micro_batch {micro} does not divide the {share} slices of a process")
+        return micro or share
 
     def slices(self, step: int) -> Int[np.ndarray, " batch"]:
-        """Numbers of the slices of a step, by `config.sampling`.
+        """Numbers of the slices of a step, on all ranks, by `config.sampling`.
 
         `subjects`: subjects in a random order, repeated if there are too few, a slice each. Adjacent slices of one
         subject are near-duplicates: two in one batch break KoLeo and Sinkhorn-Knopp. `slices`: see `corpus.sampler`.
@@ -50,20 +72,27 @@ class Batches:
         config = self.config
         return epoch_sampler(self.corpus, self.subjects, config.batch_size, config.seed, dict(config.weights))
 
-    def batch(self, step: int) -> Batch:
-        """Crops and masks of a step."""
+    def passes(self, step: int) -> list[Batch]:
+        """The batches of this rank at a step, one per pass."""
+        numbers, size = self.slices(step), self.size
+        starts = range(self.rank * size, len(numbers), self.ranks * size)
+        return [self._batch(step, numbers, range(start, start + size)) for start in starts]
+
+    def _batch(self, step: int, numbers: Int[np.ndarray, " batch"], places: range) -> Batch:
         config, background = self.config, self.corpus.recipe.background
         crops, samples = crops_at(config, step), []
-        for place, number in enumerate(self.slices(step)):
+        for place in places:
             rng = np.random.default_rng([config.seed, step, CROPS, place])
-            samples.append(multi_crop(self.corpus.read(int(number)), background, crops, rng))
+            picture = self.corpus.read(int(numbers[place]))
+            samples.append(multi_crop(picture, background, crops, rng, gram=config.loss.gram > 0))
         side = crops.global_px // config.model.patch_size
         masks = sample_masks(
             np.random.default_rng([config.seed, step, MASKS]),
-            2 * len(samples),
+            2 * len(numbers),
             (side, side),
             probability=config.loss.mask_probability,
             ratio=config.loss.mask_ratio,
+            chosen=[*places, *(len(numbers) + place for place in places)],
         )
         return Batch(
             global_crops=_stack([sample.global_crops for sample in samples]),
@@ -72,15 +101,50 @@ class Batches:
             patch_masks=torch.from_numpy(masks),
         )
 
-    def __call__(self, first: int) -> Iterator[Batch]:
-        """Batches from step `first` to the last; the next one is made while this one is used."""
+    def __getitem__(self, step: int) -> list[Batch]:
+        """`passes`, as torch's DataLoader asks for them."""
+        return self.passes(step)
+
+    def __len__(self) -> int:
+        """Steps of the run."""
+        return self.config.steps
+
+    def __call__(self, first: int) -> Iterator[list[Batch]]:
+        """Passes of step `first`, of the next one, ... to the last; made ahead while others are used.
+
+        By `compute.workers` processes, or without any by a thread.
+        """
+        steps = range(first, self.config.steps)
+        if self.config.compute.workers:
+            yield from _loader(self, steps)
+            return
         with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self.batch, first)
-            for step in range(first, self.config.steps):
+            coming = pool.submit(self.passes, first)
+            for step in steps:
                 batch = coming.result()
                 if step + 1 < self.config.steps:
-                    coming = pool.submit(self.batch, step + 1)
+                    coming = pool.submit(self.passes, step + 1)
                 yield batch
+
+
+def _loader(batches: Batches, steps: range) -> Iterator[list[Batch]]:
+    """Steps made by worker processes, in order; with a GPU in memory from which it copies while it computes."""
+    from torch.utils.data import DataLoader
+
+    loader: DataLoader[list[Batch]] = DataLoader(
+        batches,  # type: ignore[arg-type]
+        sampler=steps,
+        batch_size=None,
+        num_workers=batches.config.compute.workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
+    )
+    return iter(loader)
+
+
+def _one_thread(_: int) -> None:
+    """Workers are many: each keeps to one core."""
+    cv2.setNumThreads(1)
 
 
 def crops_at(config: PretrainConfig, step: int) -> CropConfig:

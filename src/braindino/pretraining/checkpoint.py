@@ -1,8 +1,13 @@
-"""Training state on disk: tensors and JSON only, atomic, the last two kept, verified before it is believed."""
+"""Training state on disk: tensors and JSON only, atomic, the last two kept, verified before it is believed.
+
+One process, or DDP, whose ranks all hold the same, writes `state.safetensors`. With FSDP every rank writes its own
+part (torch.distributed.checkpoint in its safetensors form, no pickle). Either is read by any number of processes.
+"""
 
 from __future__ import annotations
 
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +15,17 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.tensor import DTensor
 
 from braindino.pretraining.networks import Network
+from braindino.pretraining.ranks import Ranks
+from braindino.pretraining.step import Centres
 from braindino.record import read_record, write_bytes, write_record
 
 KEEP = 2
+WHOLE = "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -24,15 +35,31 @@ class State:
     student: Network
     teacher: Network
     optimiser: torch.optim.AdamW
+    centres: Centres | None = None
 
 
-def save_checkpoint(run: Path, step: int, state: State, config: Any) -> None:
-    """Write `checkpoints/<step>` (committed by its record, written last) and drop all but the newest `KEEP`."""
-    folder = run / "checkpoints" / f"{step:07d}"
-    write_bytes(folder / "state.safetensors", save(_tensors(state)))
-    write_record(folder, "checkpoint", config, facts={"step": step})
-    for old in sorted((run / "checkpoints").iterdir())[:-KEEP]:
-        shutil.rmtree(old)
+def save_checkpoint(run: Path, step: int, state: State, config: Any, ranks: Ranks) -> None:
+    """Write `checkpoints/<step>` (committed by its record, written last) and drop all but the newest `KEEP`.
+
+    Every rank calls it.
+    """
+    folder, tensors = run / "checkpoints" / f"{step:07d}", _tensors(state)
+    if ranks.first and folder.exists():
+        shutil.rmtree(folder)  # half-written by a run that was killed, perhaps with another number of ranks
+    ranks.wait()
+    if any(isinstance(value, DTensor) for value in tensors.values()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state_dict_saver.save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+        ranks.wait()
+    elif ranks.first:
+        write_bytes(folder / WHOLE, save(tensors))
+    if ranks.first:
+        files = [path.name for path in folder.glob("*.safetensors")]
+        write_record(folder, "checkpoint", config, files=files, facts={"step": step})
+        for old in sorted((run / "checkpoints").iterdir())[:-KEEP]:
+            shutil.rmtree(old)
+    ranks.wait()
 
 
 def load_checkpoint(run: Path, state: State, config: Any) -> int:
@@ -48,7 +75,10 @@ def load_checkpoint(run: Path, state: State, config: Any) -> int:
             continue  # half-written when the run was killed: the one before it is whole
         if record["config"] != config:
             raise ValueError(f"{run} holds a run with another config; choose another --out or delete it")
-        _restore(state, load_file(folder / "state.safetensors"))
+        if not (folder / WHOLE).is_file() or any(isinstance(p, DTensor) for p in state.student.parameters()):
+            _restore_parts(state, folder)
+        else:
+            _restore(state, load_file(folder / WHOLE))
         return int(record["facts"]["step"])
     return 0
 
@@ -59,6 +89,8 @@ def _tensors(state: State) -> dict[str, Tensor]:
     for name, parameter in state.student.named_parameters():
         for key, value in state.optimiser.state[parameter].items():
             tensors[f"optimiser.{name}.{key}"] = value
+    if state.centres is not None:
+        tensors |= {f"centres.{name}": value for name, value in vars(state.centres).items()}
     return {name: value.detach().contiguous() for name, value in tensors.items()}
 
 
@@ -66,7 +98,26 @@ def _restore(state: State, tensors: dict[str, Tensor]) -> None:
     state.student.load_state_dict(_part(tensors, "student."))
     state.teacher.load_state_dict(_part(tensors, "teacher."))
     for name, parameter in state.student.named_parameters():
-        state.optimiser.state[parameter] = _part(tensors, f"optimiser.{name}.")
+        moments = _part(tensors, f"optimiser.{name}.")
+        state.optimiser.state[parameter] = {
+            key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
+        }
+    for name, value in _part(tensors, "centres.").items():
+        getattr(state.centres, name).copy_(value)
+
+
+def _restore_parts(state: State, folder: Path) -> None:
+    """Each rank reads what it holds, whatever the number of ranks that wrote it."""
+    for parameter in state.student.parameters():
+        state.optimiser.state[parameter] = {
+            "step": torch.tensor(0.0),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    alone = not torch.distributed.is_initialized()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        state_dict_loader.load(_tensors(state), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -31,12 +31,14 @@ class Crops:
 
     global_crops: Float32[np.ndarray, "2 channel large large"]
     local_crops: Float32[np.ndarray, "local channel small small"]
-    gram_crops: Float32[np.ndarray, "2 channel gram gram"]
-    """Same geometry as the global crops, no distortion of intensities."""
+    gram_crops: Float32[np.ndarray, "anchored channel gram gram"]
+    """Same geometry as the global crops, no distortion of intensities; none unless they are asked for."""
 
 
-def multi_crop(image: Image, background: float, config: CropConfig, rng: np.random.Generator) -> Crops:
-    """Two global, `local_count` local and two Gram crops of one normalised slice.
+def multi_crop(
+    image: Image, background: float, config: CropConfig, rng: np.random.Generator, *, gram: bool = False
+) -> Crops:
+    """Two global, `local_count` local and, with `gram`, two Gram crops of one normalised slice.
 
     Each is a random resized crop (area share within the scale, aspect 3/4 to 4/3, antialiased), drawn again until it
     holds `least_foreground` of brain, then flipped, then distorted in intensity. Brain is that of the middle channel,
@@ -46,7 +48,8 @@ def multi_crop(image: Image, background: float, config: CropConfig, rng: np.rand
     global_crops, gram_crops = [], []
     for number in (0, 1):
         window = _window(image, foreground, config.global_scale, config, rng)
-        gram_crops.append(_cut(image, window, config.gram_px or config.global_px))
+        if gram:
+            gram_crops.append(_cut(image, window, config.gram_px or config.global_px))
         blur, invert = config.blur[number], config.invert * number
         crop = _cut(image, window, config.global_px)
         global_crops.append(distort(crop, background, config, rng, blur=blur, invert=invert))
@@ -54,8 +57,8 @@ def multi_crop(image: Image, background: float, config: CropConfig, rng: np.rand
     for _ in range(config.local_count):
         crop = _cut(image, _window(image, foreground, config.local_scale, config, rng), config.local_px)
         local_crops.append(distort(crop, background, config, rng, blur=config.blur[2], invert=0.0))
-    empty = np.zeros((0, len(image), config.local_px, config.local_px), np.float32)
-    return Crops(np.stack(global_crops), np.stack(local_crops) if local_crops else empty, np.stack(gram_crops))
+    empty = np.zeros((0, *global_crops[0].shape), np.float32)
+    return Crops(*(np.stack(crops) if crops else empty for crops in (global_crops, local_crops, gram_crops)))
 
 
 @dataclass(frozen=True)

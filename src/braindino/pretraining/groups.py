@@ -24,10 +24,11 @@ def parameter_groups(
         patch_multiplier: extra factor of the patch embedding.
 
     Returns:
-        Dicts with `params`, `names`, `rate_multiplier`, `decay_multiplier` (0 or 1) and `last_layer` (the
-        prototypes, which some recipes freeze at first). Parameters without gradient are left out.
+        Dicts with `params`, `names`, `rate_multiplier`, `decay_multiplier` (0 or 1), `last_layer` (the prototypes) and
+        `backbone` (all of it but the patch embedding), which some recipes freeze at first. Parameters without
+        gradient are left out.
     """
-    groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, bool, bool], dict[str, Any]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -36,6 +37,7 @@ def parameter_groups(
             "rate_multiplier": multiplier,
             "decay_multiplier": float(decays(name)),
             "last_layer": "last_layer" in name.split("."),
+            "backbone": name.startswith("backbone.") and not name.startswith("backbone.patch_embed."),
         }
         group = groups.setdefault(tuple(rates.values()), {"params": [], "names": [], **rates})  # type: ignore[arg-type]
         group["params"].append(parameter)
@@ -60,14 +62,19 @@ def decays(name: str) -> bool:
 
 
 def set_rates(
-    groups: Iterable[dict[str, Any]], learning_rate: float, weight_decay: float, *, freeze_last_layer: bool = False
+    groups: Iterable[dict[str, Any]],
+    learning_rate: float,
+    weight_decay: float,
+    *,
+    freeze_last_layer: bool = False,
+    freeze_backbone: bool = False,
 ) -> None:
     """Write this step's `lr` and `weight_decay` into the groups (those of the optimizer), times their multipliers.
 
-    A frozen last layer gets a rate of 0, and with it no decay; the moments of the optimizer still gather.
+    What is frozen gets a rate of 0, and with it no decay; the moments of the optimizer still gather.
     """
     for group in groups:
-        frozen = freeze_last_layer and group["last_layer"]
+        frozen = (freeze_last_layer and group["last_layer"]) or (freeze_backbone and group["backbone"])
         group["lr"] = 0.0 if frozen else learning_rate * group["rate_multiplier"]
         group["weight_decay"] = weight_decay * group["decay_multiplier"]
 

@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from braindino.config import to_dict
-from braindino.model.vit import VisionTransformer
 from braindino.pretraining.batches import Batches
-from braindino.pretraining.checkpoint import State, load_checkpoint, save_checkpoint
+from braindino.pretraining.checkpoint import load_checkpoint, save_checkpoint
 from braindino.pretraining.config import PretrainConfig
-from braindino.pretraining.groups import parameter_groups, scaled_rate, set_rates
+from braindino.pretraining.groups import set_rates
+from braindino.pretraining.log import read_log, write_log
 from braindino.pretraining.monitors import health
-from braindino.pretraining.networks import Network, step_loss, update_teacher
-from braindino.pretraining.schedules import Schedule
-from braindino.record import atomic
+from braindino.pretraining.networks import Batch, Network, update_teacher, whole
+from braindino.pretraining.plans import Plans, plans_of
+from braindino.pretraining.ranks import Ranks
+from braindino.pretraining.setup import Trainee, autocast, set_up, whole_state
+from braindino.pretraining.step import Targets, Temperatures, koleo_groups_fit, student_loss, teacher_targets
 
 MAX_BAD_STEPS = 3
 """A step with a loss that is not finite is skipped; after so many in a row the run stops."""
-
-
-@dataclass(frozen=True)
-class Schedules:
-    """The five quantities that change over a run."""
-
-    rate: Schedule
-    weight_decay: Schedule
-    momentum: Schedule
-    temperature: Schedule
-    freeze_steps: int
-
-
-def schedules(config: PretrainConfig) -> Schedules:
-    """Schedules of a run, from shares of its steps."""
-    steps, optim, teacher = config.steps, config.optim, config.teacher
-    peak = scaled_rate(optim.lr, config.batch_size)
-    cold, hot = teacher.temperature
-    warm = round(teacher.temperature_warmup * steps)
-    return Schedules(
-        rate=Schedule(0.0, peak, min(optim.end_lr, peak), round(optim.warmup * steps), steps),
-        weight_decay=Schedule(optim.weight_decay[0], *optim.weight_decay, warmup=0, total=steps),
-        momentum=Schedule(teacher.momentum[0], *teacher.momentum, warmup=0, total=steps),
-        temperature=Schedule(cold, hot, hot, warm, steps),
-        freeze_steps=round(optim.freeze_last_layer * steps),
-    )
+TERMINATED = 143
+"""Exit code after SIGTERM, as shells and SLURM know it."""
 
 
 def train(
@@ -56,123 +36,168 @@ def train(
     batches: Batches,
     run: Path,
     start: Network | None,
-    device: torch.device,
+    ranks: Ranks,
     report: Callable[..., None],
-) -> Network:
-    """Train to the last step and return the teacher; resumes from the newest intact checkpoint in `run`.
+) -> dict[str, torch.Tensor]:
+    """Train to the last step and return the teacher's weights; resumes from the newest intact checkpoint in `run`.
+
+    After SIGTERM, on any rank, the step is finished, a checkpoint is written, and the process exits with `TERMINATED`.
 
     Args:
         config: the run.
-        batches: gives the batch of any step.
+        batches: gives this rank's batches of any step.
         run: folder for checkpoints and `log.jsonl`.
         start: network that starts student, teacher and Gram teacher; None draws one from the seed.
-        device: where to compute.
+        ranks: this process among those of the run.
         report: called with (steps done, note) for the progress bar.
 
     Raises:
-        ValueError: `run` belongs to another config, or the loss was not finite `MAX_BAD_STEPS` times in a row.
+        ValueError: `run` belongs to another config, the batch cannot be shared out, or the loss was not finite
+            `MAX_BAD_STEPS` times in a row.
     """
-    student, teacher = _pair(config, start, device)
-    gram_teacher = _frozen_twin(start.backbone, device) if start is not None and config.loss.gram > 0 else None
-    groups = parameter_groups(
-        student,
-        config.model.depth,
-        layer_decay=config.optim.layer_decay,
-        patch_multiplier=config.optim.patch_embed_factor,
-    )
-    state = State(student, teacher, torch.optim.AdamW(groups, lr=1.0, betas=config.optim.betas))
-    plain = to_dict(config)
-    first = load_checkpoint(run, state, plain)
-    log, bad = _read_log(run / "log.jsonl", first), 0
+    _check_shares(config, batches.size, ranks)
+    trainee, identity = set_up(config, start, ranks), identity_of(config)
+    first = load_checkpoint(run, trainee.state, identity)
+    log, bad = read_log(run / "log.jsonl", first), 0
     report(first, "")
-    plan = schedules(config)
-    for step, batch in enumerate(batches(first), start=first):
-        torch.manual_seed(_seed(config.seed, step))
-        moved = {name: value.to(device, non_blocking=True) for name, value in vars(batch).items()}
-        entry = _step(state, gram_teacher, type(batch)(**moved), config, plan, step)
-        bad = 0 if entry["finite"] else bad + 1
-        if bad >= MAX_BAD_STEPS:
-            raise ValueError(f"the loss was not finite at steps {step - bad + 1} to {step}; lower optim.lr")
-        log.append(entry)
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-            _write_log(run / "log.jsonl", log)
-            save_checkpoint(run, step + 1, state, plain)
-        report(1, f"loss {entry['total']:.3f}")
-    return teacher
+    plans = plans_of(config)
+    with _terminated() as asked:
+        for step, passes in enumerate(batches(first), start=first):
+            torch.manual_seed(_seed(config, step, ranks))
+            entry = _step(trainee, [batch.to(ranks.device) for batch in passes], config, plans, step, ranks)
+            bad = 0 if entry["finite"] else bad + 1
+            if bad:
+                entry["slices"] = [int(number) for number in batches.slices(step)]
+            log.append(entry)
+            stop = ranks.any(asked.is_set())
+            last = step + 1 == config.steps or stop or bad >= MAX_BAD_STEPS
+            if (step + 1) % config.compute.checkpoint_every == 0 or last:
+                if ranks.first:
+                    write_log(run / "log.jsonl", log)
+                save_checkpoint(run, step + 1, trainee.state, identity, ranks)
+            if bad >= MAX_BAD_STEPS:
+                raise ValueError(
+                    f"the loss was not finite at steps {step - bad + 1} to {step}; their slices are in "
+                    f"{run / 'log.jsonl'}. Lower optim.lr, or leave bad scans out"
+                )
+            if stop:
+                print(f"terminated after step {step + 1}, which is saved; the same command goes on", file=sys.stderr)
+                raise SystemExit(TERMINATED)
+            report(1, f"loss {entry['total']:.3f}")
+    return whole_state(trainee.state.teacher)
+
+
+def identity_of(config: PretrainConfig) -> dict[str, Any]:
+    """The settings that decide the result: all but `compute`."""
+    return {name: value for name, value in to_dict(config).items() if name != "compute"}
 
 
 def _step(
-    state: State,
-    gram_teacher: VisionTransformer | None,
-    batch: Any,
-    config: PretrainConfig,
-    plan: Schedules,
-    step: int,
+    trainee: Trainee, passes: Sequence[Batch], config: PretrainConfig, plans: Plans, step: int, ranks: Ranks
 ) -> dict[str, Any]:
     """One optimiser update; what the log says of it."""
-    rate, momentum = plan.rate.value(step), plan.momentum.value(step)
+    state, rate, momentum = trainee.state, plans.rate.value(step), plans.momentum.value(step)
     set_rates(
         state.optimiser.param_groups,
         rate,
-        plan.weight_decay.value(step),
-        freeze_last_layer=step < plan.freeze_steps,
+        plans.weight_decay.value(step),
+        freeze_last_layer=step < plans.freeze_last_layer,
+        freeze_backbone=step < plans.freeze_backbone,
     )
-    state.optimiser.zero_grad(set_to_none=True)
-    loss = step_loss(
-        state.student,
-        state.teacher,
-        gram_teacher,
-        batch,
-        config.loss,
-        teacher_temperature=plan.temperature.value(step),
-        student_temperature=config.teacher.student_temperature,
-    )
-    loss.total.backward()  # type: ignore[no-untyped-call]
-    norms = [
-        float(torch.nn.utils.clip_grad_norm_(module.parameters(), config.optim.clip))
-        for module in state.student.modules_to_clip()
-    ]
-    finite = all(map(_is_finite, [loss.terms["total"], *norms]))
+    temperatures = Temperatures(plans.temperature.value(step), config.teacher.student_temperature)
+    with autocast(config.compute, ranks.device):
+        targets = teacher_targets(state.teacher, passes, config.loss, temperatures.teacher, ranks, state.centres)
+    terms, cls = _gradients(trainee, passes, targets, config, temperatures, step, ranks)
+    norms = {
+        f"grad_norm_{name}": float(whole(torch.nn.utils.clip_grad_norm_(module.parameters(), config.optim.clip)))
+        for name, module in state.student.named_children()
+    }
+    finite = all(map(_is_finite, [terms["total"], *norms.values()]))
     if finite:
         state.optimiser.step()
         update_teacher(state.teacher, state.student, momentum)
-    entry = {"step": step, "finite": finite, "lr": rate, "momentum": momentum, **loss.terms, "grad_norm": norms[0]}
-    return entry | health(loss.targets, loss.cls[: config.batch_size])
+        _refresh(trainee, config, step)
+    entry = {"step": step, "finite": finite, "lr": rate, "momentum": momentum, **terms, **norms}
+    return entry | health(torch.cat([target.cls for target in targets]), cls, ranks)
 
 
-def _pair(config: PretrainConfig, start: Network | None, device: torch.device) -> tuple[Network, Network]:
-    """Student and teacher with equal weights: those of `start`, or drawn from the seed."""
-    student = Network(config, torch.Generator().manual_seed(config.seed)).to(device)
-    if start is not None:
-        student.load_state_dict(start.state_dict())
-    teacher = Network(config).to(device)
-    teacher.load_state_dict(student.state_dict())
-    return student.train(), teacher.eval().requires_grad_(False)
+def _gradients(
+    trainee: Trainee,
+    passes: Sequence[Batch],
+    targets: Sequence[Targets],
+    config: PretrainConfig,
+    temperatures: Temperatures,
+    step: int,
+    ranks: Ranks,
+) -> tuple[dict[str, float], torch.Tensor]:
+    """Add up the gradients of all passes; mean terms of the loss, and the CLS tokens of the first global crops."""
+    trainee.state.optimiser.zero_grad(set_to_none=True)
+    terms: dict[str, float] = {}
+    cls = []
+    for number, (batch, target) in enumerate(zip(passes, targets, strict=True)):
+        crops = [batch.global_crops] + ([batch.local_crops] if len(batch.local_crops) else [])
+        directions = torch.Generator().manual_seed(step)
+        with _joined_at(trainee.forward, number + 1 == len(passes)), autocast(config.compute, ranks.device):
+            seen = trainee.forward(crops, [batch.patch_masks, None][: len(crops)], batch.patch_masks)
+            losses = student_loss(
+                seen, target, batch, config.loss, temperatures, ranks, trainee.gram_teacher, directions
+            )
+            (losses["total"] / len(passes)).backward()  # type: ignore[no-untyped-call]
+        cls.append(seen.outputs[0].cls[: batch.samples].detach())
+        for name, loss in losses.items():
+            terms[name] = terms.get(name, 0.0) + float(loss.detach()) / len(passes)
+    return ranks.mean(terms), torch.cat(cls)
 
 
-def _frozen_twin(backbone: VisionTransformer, device: torch.device) -> VisionTransformer:
-    twin = VisionTransformer(backbone.config)
-    twin.load_state_dict(backbone.state_dict())
-    return twin.to(device).eval().requires_grad_(False)
+@contextlib.contextmanager
+def _joined_at(forward: torch.nn.Module, last: bool) -> Iterator[None]:
+    """Ranks put their gradients together at the last pass only."""
+    if isinstance(forward, torch.nn.parallel.DistributedDataParallel) and not last:
+        with forward.no_sync():
+            yield
+    else:
+        yield
 
 
-def _seed(seed: int, step: int) -> int:
-    """Seed of torch's generator at a step (drop path, RoPE augmentation)."""
-    return (seed * 1_000_003 + step * 7919 + 17) % 2**63
+def _refresh(trainee: Trainee, config: PretrainConfig, step: int) -> None:
+    """Copy the EMA teacher into the Gram teacher where it is due."""
+    every = config.loss.gram_refresh
+    if trainee.gram_teacher is not None and every and (step + 1) % every == 0:
+        update_teacher(trainee.gram_teacher, trainee.state.teacher.backbone, 0.0)
+
+
+def _check_shares(config: PretrainConfig, samples: int, ranks: Ranks) -> None:
+    """KoLeo needs its groups of neighbours to lie within one pass."""
+    group = config.loss.koleo_group or config.batch_size
+    if config.loss.koleo > 0 and not koleo_groups_fit(group, samples, ranks.count):
+        raise ValueError(
+            f"loss.koleo looks for neighbours among {group} slices, but a pass holds {samples} on each of "
+            f"{ranks.count} processes; set loss.koleo_group or compute.micro_batch so that one divides the other"
+        )
+
+
+def _seed(config: PretrainConfig, step: int, ranks: Ranks) -> int:
+    """Seed of torch's generator at a step (drop path, RoPE augmentation).
+
+    Without drop path it is the same on all ranks, and so is the augmentation; drop path must differ between them.
+    """
+    own = ranks.rank if config.model.drop_path else 0
+    return (config.seed * 1_000_003 + step * 7919 + own * 104_729 + 17) % 2**63
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, instead of ending the process at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _is_finite(value: float) -> bool:
     return value == value and abs(value) != float("inf")
-
-
-def _read_log(path: Path, steps: int) -> list[dict[str, Any]]:
-    """Log entries before step `steps`; later ones were not covered by the checkpoint and will be made again."""
-    if not path.is_file() or not steps:
-        return []
-    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [entry for entry in entries if entry["step"] < steps]
-
-
-def _write_log(path: Path, entries: list[dict[str, Any]]) -> None:
-    with atomic(path, "w") as handle:
-        handle.writelines(json.dumps(entry) + "\n" for entry in entries)

@@ -114,6 +114,37 @@ def koleo_loss(
     return loss
 
 
+def sigreg_loss(
+    tokens: Float[Tensor, "sample dim"],
+    generator: torch.Generator,
+    *,
+    directions: int = 1024,
+    all_reduce: Callable[[Tensor], Tensor] | None = None,
+) -> Float32[Tensor, ""]:
+    """Distance of the tokens of one crop from a standard normal distribution, over random directions (SIGReg).
+
+    For unit directions u, the empirical characteristic function phi(t) = mean_n exp(i t u . x_n) at 17 knots t in
+    [-5, 5]; loss = mean over u of the integral of |phi(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2) dt by the trapezoid rule
+    (LeJEPA, arXiv 2511.08544, section 4). It has no pairs of samples, so it can be summed over ranks.
+
+    Args:
+        tokens: before any L2 normalisation.
+        generator: of the directions; on CPU, and in the same state on every rank.
+        directions: how many.
+        all_reduce: mean over ranks, with gradient; None for one process.
+    """
+    with _float32(tokens):
+        drawn = torch.randn(tokens.shape[1], directions, generator=generator).to(tokens.device)
+        knots = torch.linspace(-5, 5, 17, device=tokens.device)
+        angles = (tokens.float() @ F.normalize(drawn, dim=0))[:, :, None] * knots
+        means = torch.stack((angles.cos().mean(dim=0), angles.sin().mean(dim=0)))
+        if all_reduce is not None:
+            means = all_reduce(means)
+        normal = (-knots.square() / 2).exp()
+        distance = (means[0] - normal).square() + means[1].square()
+        return torch.trapezoid(distance * normal, knots, dim=1).mean()
+
+
 def gram_loss(
     student: Float[Tensor, "image patch dim"],
     teacher: Float[Tensor, "image patch dim"],

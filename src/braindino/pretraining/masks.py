@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool
@@ -22,7 +23,8 @@ def sample_masks(
     *,
     probability: float = 0.5,
     ratio: tuple[float, float] = (0.1, 0.5),
-) -> Bool[np.ndarray, "images patch"]:
+    chosen: Sequence[int] | None = None,
+) -> Bool[np.ndarray, "chosen patch"]:
     """Patch masks of a batch of global crops; True = hidden (arXiv 2111.07832; counts as in DINOv3).
 
     m = int(images * probability) images are masked. The i-th of them, i = 1 .. m, hides exactly
@@ -34,6 +36,8 @@ def sample_masks(
         grid: rows and columns of patches.
         probability: share of masked images, in [0, 1].
         ratio: low and high share of hidden patches, 0 <= low <= high <= 1.
+        chosen: images whose masks are wanted, for a rank that holds a part of the batch; None: all. The mask of an
+            image does not depend on which others are chosen.
 
     Raises:
         ValueError: a share outside its range.
@@ -42,11 +46,13 @@ def sample_masks(
     if not 0 <= probability <= 1 or not 0 <= low <= high <= 1:
         raise ValueError(f"need 0 <= probability <= 1 and 0 <= low <= high <= 1, got {probability} and {ratio}")
     patches = grid[0] * grid[1]
-    masks = np.zeros((images, patches), dtype=bool)
+    counts = np.zeros(images, int)
     masked = int(images * probability)
-    for index, share in enumerate(np.linspace(low, high, masked + 1)[1:]):
-        masks[index] = sample_mask(rng, grid, int(patches * share))
-    return rng.permutation(masks)
+    counts[:masked] = [int(patches * share) for share in np.linspace(low, high, masked + 1)[1:]]
+    counts, seeds = rng.permutation(counts), rng.integers(2**63, size=images)
+    wanted = range(images) if chosen is None else chosen
+    masks = [sample_mask(np.random.default_rng(seeds[n]), grid, int(counts[n])) for n in wanted]
+    return np.stack(masks) if masks else np.zeros((0, patches), bool)
 
 
 def sample_mask(rng: np.random.Generator, grid: tuple[int, int], count: int) -> Bool[np.ndarray, " patch"]:

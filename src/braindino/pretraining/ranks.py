@@ -56,6 +56,13 @@ class Ranks:
         joined: Tensor = _Gather.apply(rows, self.rank, self.count)  # type: ignore[no-untyped-call]
         return joined, self.rank * len(rows)
 
+    def average(self, tensor: Tensor) -> Tensor:
+        """Mean over all ranks, with gradient."""
+        if self.count == 1:
+            return tensor
+        joined, _ = self.gather(tensor[None])
+        return joined.mean(dim=0)
+
     def wait(self) -> None:
         """Until all ranks are here."""
         if self.count > 1:

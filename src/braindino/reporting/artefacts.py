@@ -113,9 +113,7 @@ class Artefacts:
     @property
     def synthetic_corpus(self) -> bool:
         """True where the corpus holds synthetic subjects."""
-        return self.corpus is not None and any(
-            is_synthetic(str(name)) for name in self.corpus.counts["cohort"].unique()
-        )
+        return self.corpus is not None and any(is_synthetic(str(name)) for name in self.corpus.scans["cohort"].unique())
 
 
 def rows_of(table: pd.DataFrame) -> list[Any]:

@@ -34,6 +34,8 @@ def mosaic_figure(tiles: Sequence[Tile], recipe: Recipe) -> Figure:
     """Slices of a corpus, cohort and contrast above each."""
     low, high = recipe.background, 2.5
     alone = " The neighbours that the network sees beside each slice are not shown." if recipe.neighbours else ""
+    whole = "whole heads (they can show a face: pass this page on only as the cohorts' terms allow)"
+    shown = "brain only" if recipe.brain == "mask" else whole
     with style(dark=True):
         rows = math.ceil(len(tiles) / TILE_COLUMNS)
         drawn = canvas(10.0, 1.55 * rows)
@@ -47,7 +49,7 @@ def mosaic_figure(tiles: Sequence[Tile], recipe: Recipe) -> Figure:
             drawn,
             "corpus-slices",
             f"{len(tiles)} random slices of the corpus, as evenly from its cohorts and contrasts as they allow.",
-            f"What the network sees after the recipe: brain only, z-scored, grey from {number(low)} to {number(high)} "
+            f"What the network sees after the recipe: {shown}, z-scored, grey from {number(low)} to {number(high)} "
             f"standard deviations.{alone} Above each: cohort and contrast. The left of a picture is the subject's "
             "left.",
             f"Mosaic of {len(tiles)} axial brain slices labelled with cohort and contrast.",

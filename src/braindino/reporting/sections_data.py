@@ -1,19 +1,18 @@
-"""Sections on what went in: the corpus, the tasks, some scans, the training runs, the features."""
+"""Sections on what went in (the corpus has its own file): the tasks, some scans, the training runs, the features."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from braindino.layouts.labels import SCHEMES
 from braindino.record import fingerprint
-from braindino.reporting.artefacts import Artefacts, is_synthetic, is_synthetic_case, rows_of
+from braindino.reporting.artefacts import Artefacts, is_synthetic_case, rows_of
 from braindino.reporting.figures import Figure
-from braindino.reporting.figures_corpus import corpus_scans_figure
-from braindino.reporting.figures_scans import mosaic_figure, planes_figure, similarity_figure
+from braindino.reporting.figures_scans import planes_figure, similarity_figure
 from braindino.reporting.figures_training import training_figure
 from braindino.reporting.names import encoder_label, task_label
 from braindino.reporting.page import Section, Table, Text, counted, number, table_of, with_interval, without_folders
@@ -21,51 +20,8 @@ from braindino.types import SPLITS, Case, Task
 from braindino.volume.brain import brain_mask
 from braindino.volume.io import read_case
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 SCANS_OF_A_KIND = 3
 """At most so many real and so many synthetic cases are pictured."""
-
-
-def corpus_section(found: Artefacts) -> Section:
-    """Counts by cohort, contrast and site, what was left out and why, and random slices."""
-    if found.corpus is None:
-        return Section("Corpus", ())
-    counts = found.corpus.counts
-    blocks: list[Text | Table | Figure] = [_counts(counts, ["cohort", "contrast"], "Corpus by cohort and contrast.")]
-    if (counts["site"] != "").any():
-        blocks.append(_counts(counts, ["cohort", "site"], "Corpus by site."))
-    blocks.append(corpus_scans_figure(found.corpus.scans, found.synthetic_corpus))
-    blocks.append(mosaic_figure(found.corpus.tiles, found.corpus.recipe))
-    blocks += _overlaps(found.corpus.overlaps)
-    left_out = found.quarantine
-    if left_out is not None and len(left_out):
-        left_out = left_out.assign(reason=[without_folders(reason) for reason in left_out["reason"]])
-        kinds = [reason.replace(path, "(file)") for reason, path in left_out[["reason", "path"]].to_numpy(str)]
-        reasons = left_out.assign(reason=kinds).groupby(["cohort", "reason"]).size().rename("scans").reset_index()
-        blocks.append(table_of(reasons, f"Left out: {counted(len(left_out), 'scan')}, by reason."))
-        blocks.append(table_of(left_out, f"Left out, each scan ({len(left_out)})", folded=True))
-    else:
-        blocks.append(Text("No scan was left out."))
-    return Section("Corpus", tuple(blocks), found.synthetic_corpus)
-
-
-def _overlaps(pairs: pd.DataFrame) -> list[Text | Table]:
-    """Who seems to be in the corpus twice."""
-    if not len(pairs):
-        return [Text("No two names were found to be one person (equal voxels, or similar brains).")]
-    words = {"near": "similar pictures alone"}
-    counts = pairs["evidence"].value_counts().items()
-    kinds = ", ".join(f"{count} by {words.get(str(evidence), evidence)}" for evidence, count in counts)
-    told = f"{counted(len(pairs), 'pair')} of names may be one person ({kinds}); docs/corpus.md says what this means."
-    return [Text(told), table_of(pairs, f"Names that may be one person ({len(pairs)} pairs)", folded=True)]
-
-
-def _counts(counts: pd.DataFrame, by: list[str], caption: str) -> Table:
-    table = counts.groupby(by).agg(subjects=("person", "nunique"), slices=("slices", "sum")).reset_index()
-    table["kind"] = ["synthetic" if is_synthetic(str(name)) else "real" for name in table["cohort"]]
-    return table_of(table, caption, folded=len(table) > 12)
 
 
 def tasks_section(found: Artefacts) -> Section:

@@ -77,10 +77,10 @@ def _numbers(found: Artefacts) -> Iterator[Text | Table]:
 
 def _what_was_run(found: Artefacts) -> Iterator[str]:
     if found.corpus is not None:
-        counts = found.corpus.counts
-        cohorts = ", ".join(sorted(counts["cohort"].unique()))
+        scans = found.corpus.scans
+        cohorts = ", ".join(sorted(scans["cohort"].unique()))
         yield (
-            f"The corpus holds {counts['slices'].sum()} axial slices of {counted(len(found.corpus.people), 'subject')} "
+            f"The corpus holds {scans['slices'].sum()} axial slices of {counted(len(found.corpus.people), 'subject')} "
             f"(cohorts: {cohorts})."
         )
     if found.logs:
