@@ -36,7 +36,9 @@ def test_the_types_are_the_ones_of_the_design():
 
 
 def test_option_budget_of_pretrain():
-    assert len(list(_leaves(PretrainConfig))) <= 80
+    settings = len(list(_leaves(PretrainConfig)))
+    assert settings <= 80
+    assert len(list(_leaves(verbs.VERBS["pretrain"]))) - settings <= 20
 
 
 @pytest.mark.parametrize("verb", [verb for verb in verbs.VERBS if verb != "pretrain"])
@@ -72,6 +74,7 @@ def test_every_option_has_a_docstring_under_it():
     for path in (
         *sorted((SOURCE / "verbs").glob("*.py")),
         SOURCE / "pretraining" / "config.py",
+        SOURCE / "pretraining" / "hardware.py",
         SOURCE / "model" / "config.py",
         SOURCE / "synthesis" / "config.py",
         SOURCE / "volume" / "recipe.py",
