@@ -37,8 +37,9 @@ def test_the_types_are_the_ones_of_the_design():
 
 def test_option_budget_of_pretrain():
     """What the machine is told has a budget of its own: it does not decide the result."""
-    compute = len(list(_leaves(ComputeConfig)))
-    assert len(list(_leaves(PretrainConfig))) - compute <= 80 and compute <= 10
+    settings, compute = len(list(_leaves(PretrainConfig))), len(list(_leaves(ComputeConfig)))
+    assert settings - compute <= 80 and compute <= 10
+    assert len(list(_leaves(verbs.VERBS["pretrain"]))) - settings <= 20
 
 
 @pytest.mark.parametrize("verb", [verb for verb in verbs.VERBS if verb != "pretrain"])
@@ -74,6 +75,7 @@ def test_every_option_has_a_docstring_under_it():
     for path in (
         *sorted((SOURCE / "verbs").glob("*.py")),
         SOURCE / "pretraining" / "config.py",
+        SOURCE / "pretraining" / "hardware.py",
         SOURCE / "model" / "config.py",
         SOURCE / "synthesis" / "config.py",
         SOURCE / "volume" / "recipe.py",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from braindino.config import read_config
 from braindino.model.config import ViTConfig
 from braindino.model.weights import load_encoder
 from braindino.pipeline.prepare import prepare
@@ -25,6 +26,7 @@ from braindino.pretraining.config import (
 from braindino.volume.io import write_nifti
 from braindino.volume.recipe import Recipe
 from phantom import head
+from test_config import CONFIGS
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +162,13 @@ def test_stage_2_starts_from_stage_1s_teacher_and_anchors_to_it(tmp_path, config
 
 
 MIXED = ((32, 16, 48, 0.5), (48, 16, 64, 0.25), (48, 24, 64, 0.25))
+
+
+def test_rates_of_the_two_stages_are_the_documented_ones():
+    one, two = (loop.schedules(read_config(CONFIGS / f"stage{n}.toml", PretrainConfig)).rate for n in (1, 2))
+    assert one.value(12_500) == pytest.approx(2.83e-3, rel=1e-3) and one.value(124_999) == pytest.approx(1e-6)
+    assert two.value(4988) == pytest.approx(1.768e-5, rel=1e-3)
+    assert two.value(9976) == two.value(57_999) == pytest.approx(3.536e-5, rel=1e-3)
 
 
 def test_mixed_sizes_are_drawn_by_their_probabilities_from_the_step_alone(config):

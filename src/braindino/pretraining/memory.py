@@ -52,7 +52,7 @@ def rank_memory(config: PretrainConfig, hardware: Hardware, micro: Work, whole: 
     ours = _logits(config, micro.cls_rows, micro.masked)
     outputs = FLOAT * dim * sum(crop.images * crop.tokens for crop in micro.student)
     anchoring = 0.0 if micro.gram is None else forward_bytes(config.model, hardware, micro.gram)
-    rounds = 2 * FLOAT * max(_logits(config, 2 * whole.slices, whole.masked))
+    rounds = (FLOAT + width) * max(_logits(config, 2 * whole.slices, whole.masked))
     teaching = forward_bytes(config.model, hardware, micro.teacher)
     everything = sum(saved.values())
     freed = sum(saved.get(name, 0.0) for name in ("heads", "log-probabilities", "Gram loss"))
