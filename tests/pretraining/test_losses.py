@@ -122,6 +122,14 @@ def test_gram_loss_matches_the_reference(level, negatives):
     close(gram_loss(A, B, level=level, negatives=negatives), GRAM[level, negatives], 1e-6)
 
 
+def test_gram_loss_of_features_with_their_lengths_matches_the_reference():
+    close(gram_loss(A, B, unit_length=False), 1.869252, 2e-6)
+    x = A.double().numpy(), B.double().numpy()
+    differences = [x[0][n] @ x[0][n].T - x[1][n] @ x[1][n].T for n in range(2)]
+    assert np.square(differences).mean() == pytest.approx(1.869252, abs=2e-6)
+    assert gram_loss(A, 2 * A, unit_length=False) > 0.1
+
+
 def test_gram_loss_ignores_lengths_and_common_rotations():
     turn, _ = torch.linalg.qr(fill(1, (6, 6)))
     torch.testing.assert_close(gram_loss(3 * A @ turn, B), gram_loss(A, B))
@@ -132,6 +140,9 @@ def test_resize_matches_the_reference():
     small = resize_patches(2 * fill(5002, (1, 64, 3)), (8, 8), (4, 4))
     close(small[0, 0], [0.150254, 0.058669, 0.110115], 1e-6)
     close(small[0, 5], [0.073215, 0.546013, 0.213889], 1e-6)
+    maps = 2 * fill(5002, (1, 64, 3)).transpose(1, 2).reshape(1, 3, 8, 8)
+    smooth = torch.nn.functional.interpolate(maps, size=(4, 4), mode="bicubic", antialias=True)
+    close(smooth[0, :, 1, 1], [-0.182640, 0.436587, 0.180279], 1e-6)  # what it would be with antialiasing
 
 
 def test_resize_keeps_rows_and_columns():
