@@ -20,6 +20,7 @@ from typing import Any
 _PUBLIC = {
     "analyze": "braindino.pipeline.analyze",
     "encode": "braindino.pipeline.encode",
+    "export_hugging_face": "braindino.model.hugging_face",
     "fit": "braindino.pipeline.fit",
     "load_encoder": "braindino.pipeline.encode",
     "load_task": "braindino.pipeline.fit",
