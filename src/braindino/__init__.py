@@ -29,6 +29,7 @@ _PUBLIC = {
     "pretrain": "braindino.pipeline.pretrain",
     "read_case": "braindino.volume.io",
     "read_features": "braindino.pipeline.encode",
+    "read_foreign": "braindino.model.foreign",
     "read_volume": "braindino.volume.io",
     "report": "braindino.pipeline.report",
     "score": "braindino.pipeline.score",

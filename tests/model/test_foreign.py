@@ -6,13 +6,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import braindino
 import foreign_layouts as layouts
+from braindino.config import to_dict
 from braindino.model.config import PRESETS, ViTConfig, preset
 from braindino.model.foreign import read_foreign
 from braindino.model.hugging_face import rename
 from braindino.model.shapes import name_of
 from braindino.model.vit import VisionTransformer
-from braindino.model.weights import save_encoder
+from braindino.model.weights import load_encoder, save_encoder
+from braindino.volume.recipe import Recipe
 from golden import TINY, fill, filled_vit
 
 X = 2 * fill(1000, (2, 3, 16, 24))
@@ -247,6 +250,12 @@ def test_half_precision_becomes_float32_and_says_so(tmp_path):
     assert any(line.note == "torch.float16 as float32" for line in report.lines)
 
 
+def test_parameters_with_gradients_become_plain_tensors(tmp_path):
+    state = {name: torch.nn.Parameter(tensor) for name, tensor in layouts.official().items()}
+    got, _, _ = read_foreign(written(tmp_path, state))
+    assert all(type(tensor) is torch.Tensor and not tensor.requires_grad for tensor in got.values())
+
+
 def test_no_two_weights_share_memory(tmp_path):
     state = layouts.official()
     state["blocks.1.ls1.gamma"] = state["blocks.0.ls1.gamma"]
@@ -327,6 +336,17 @@ def test_a_released_file_is_held_against_the_hash_in_its_name(tmp_path):
 def test_encoders_of_this_package_are_read_by_load_encoder(tmp_path):
     save_encoder(tmp_path / "encoder.safetensors", filled_vit(TINY), {}, {})
     assert "load_encoder" in tell(tmp_path / "encoder.safetensors")
+
+
+def test_weights_of_others_become_an_encoder_of_this_package(tmp_path):
+    """As in docs/model.md: read, put into the model, save with the recipe of the input."""
+    state, config, report = braindino.read_foreign(written(tmp_path, layouts.official()), in_channels=1)
+    model = VisionTransformer(config)
+    model.load_state_dict(state)
+    save_encoder(tmp_path / "encoder.safetensors", model, to_dict(Recipe()), {"from": report.dialect})
+    loaded, _ = load_encoder(tmp_path / "encoder.safetensors")
+    x = fill(3, (1, 1, 8, 12))
+    assert torch.equal(loaded(x).patch, model_of(state, config)(x).patch)
 
 
 def test_sizes_have_names():

@@ -103,6 +103,8 @@ def test_koleo_of_duplicates_is_large_but_finite():
 
 
 def test_koleo_without_neighbours_is_refused():
+    """Else a lone sample is its own neighbour: the loss is -log(sqrt(5) 1e-8 + 1e-8) = 17.246323 whatever it is."""
+    assert -math.log(math.sqrt(5) * 1e-8 + 1e-8) == pytest.approx(17.246323, abs=1e-5)
     with pytest.raises(ValueError, match="at least 2 samples for 1 neighbours, got 1"):
         koleo_loss(X[:1])
     with pytest.raises(ValueError, match="at least 7 samples"):

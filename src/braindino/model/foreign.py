@@ -90,7 +90,7 @@ def _backbone(content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor], list[
         if plain in named:
             raise ValueError(f"the key {plain} occurs twice, as {key} too")
         if isinstance(value, Tensor):
-            named[plain] = value
+            named[plain] = value.detach()
         else:
             lines.append(Line("ignored", key, "no tensor"))
     prefix = find_backbone(named)
@@ -102,7 +102,12 @@ def _backbone(content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor], list[
 
 def _unusable(tensor: Tensor) -> str | None:
     """Why a tensor cannot be used, whatever its shape: its type, or that it is not held in full by the file."""
-    if tensor.dtype not in FLOATS or tensor.layout != torch.strided or tensor.device.type != "cpu":
+    if (
+        type(tensor) is not Tensor
+        or tensor.dtype not in FLOATS
+        or tensor.layout != torch.strided
+        or tensor.device.type != "cpu"
+    ):
         return f"{tensor.dtype} {tensor.layout} on {tensor.device}, expected floating-point numbers in full"
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
         return "repeated from fewer numbers than its shape says"

@@ -91,9 +91,8 @@ def _weights(path: Path) -> str:
     from braindino.model.weights import is_encoder_file, load_encoder
 
     if not is_encoder_file(path):
-        state, config, report = read_foreign(path)
-        count = sum(tensor.numel() for tensor in state.values())
-        return f"{path}: {count} numbers, all finite, {config}\n{report.short()}"
+        _, config, report = read_foreign(path)
+        return f"{path}: complete and finite, {config.in_channels} channels; {report.short()}"
     model, metadata = load_encoder(path)
     count = sum(parameter.numel() for parameter in model.parameters())
     return f"{path}: {count} parameters, {model.config}, digest {metadata['digest'][:12]}"
