@@ -154,6 +154,8 @@ def test_what_transformers_cannot_compute_is_not_exported(tmp_path, changes, mes
     ('{"hidden_act": "relu"}', "hidden_act 'relu', expected gelu or silu"),
     ('{"num_attention_heads": "4"}', "'heads' must be of type int"),
     ('{"num_attention_heads": 5}', "multiple of 4 x heads"),
+    ('{"num_attention_heads": 4, "num_hidden_layers": 12}', "has num_hidden_layers 12, the weights 3"),
+    ('{"num_attention_heads": 4, "intermediate_size": 64}', "has intermediate_size 64, the weights 128"),
 ])  # fmt: skip
 def test_a_wrong_config_beside_the_weights(tmp_path, text, message):
     transformer().save_pretrained(tmp_path)

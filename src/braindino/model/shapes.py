@@ -23,6 +23,16 @@ _OF_TRANSFORMERS = {
 }
 """Settings of transformers' DINOv3ViTConfig that no shape tells, and ours."""
 
+_SIZES_OF_TRANSFORMERS = {
+    "hidden_size": "dim",
+    "num_hidden_layers": "depth",
+    "intermediate_size": "hidden",
+    "patch_size": "patch_size",
+    "num_channels": "in_channels",
+    "num_register_tokens": "storage_tokens",
+}
+"""Settings that the shapes tell too, so that a config.json of other weights is seen."""
+
 
 def infer_config(
     dialect: Dialect, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
@@ -35,7 +45,8 @@ def infer_config(
         settings: of transformers' config.json; empty where there is none.
 
     Raises:
-        ValueError: a weight that decides a size is missing or has an impossible shape; a config must be given.
+        ValueError: a weight that decides a size is missing or has an impossible shape (a config must be given), or
+            config.json is of other weights.
     """
 
     def shape(name: str) -> tuple[int, ...] | None:
@@ -65,7 +76,11 @@ def infer_config(
     }
     heads, told = _heads(dim, len(blocks), tensors.get("rope_embed.periods"), settings)
     free, assumed = _settings(dialect, settings)
-    return from_dict(known | {"heads": heads} | free, ViTConfig), (*told, *assumed)
+    config = from_dict(known | {"heads": heads} | free, ViTConfig)
+    for theirs, ours in _SIZES_OF_TRANSFORMERS.items():
+        if settings.get(theirs, getattr(config, ours)) != getattr(config, ours):
+            raise ValueError(f"config.json has {theirs} {settings[theirs]!r}, the weights {getattr(config, ours)}")
+    return config, (*told, *assumed)
 
 
 def name_of(config: ViTConfig) -> str:
