@@ -132,6 +132,15 @@ def test_gram_loss_of_features_with_their_lengths_matches_the_reference():
     assert gram_loss(A, 2 * A, unit_length=False) > 0.1
 
 
+def test_gram_loss_of_some_patches():
+    mask = torch.tensor([[True, False, True, True], [False, False, True, True]])
+    unit = [torch.nn.functional.normalize(x[mask], dim=1).double().numpy() for x in (A, B)]
+    expected = np.square(unit[0] @ unit[0].T - unit[1] @ unit[1].T).mean()
+    assert gram_loss(A[mask][None], B[mask][None]).item() == pytest.approx(expected, rel=1e-5)
+    everything = torch.ones(2, 4, dtype=torch.bool)
+    close(gram_loss(A[everything][None], B[everything][None]), GRAM["batch", "keep"], 1e-6)
+
+
 def test_gram_loss_ignores_lengths_and_common_rotations():
     turn, _ = torch.linalg.qr(fill(1, (6, 6)))
     torch.testing.assert_close(gram_loss(3 * A @ turn, B), gram_loss(A, B))

@@ -129,7 +129,8 @@ def gram_loss(
     Args:
         student: patch tokens after the final norm.
         teacher: those of the Gram teacher on the same grid (`resize_patches`).
-        level: similarities within each image, or between all patches of the batch.
+        level: similarities within each image, or between all patches of the batch. For some patches only (the masked
+            ones, say), give `student[mask][None]` and `teacher[mask][None]`, as one image.
         negatives: keep them; set them to 0 in the teacher, so that the student's are pulled up to 0; or set
             them to 0 in both, so that they cost nothing where the two agree in sign.
         unit_length: divide each patch token by its length; without it, lengths are compared as well.
