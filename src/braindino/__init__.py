@@ -20,6 +20,7 @@ from typing import Any
 _PUBLIC = {
     "analyze": "braindino.pipeline.analyze",
     "encode": "braindino.pipeline.encode",
+    "export_hugging_face": "braindino.model.hugging_face",
     "fit": "braindino.pipeline.fit",
     "load_encoder": "braindino.pipeline.encode",
     "load_task": "braindino.pipeline.fit",
@@ -28,6 +29,7 @@ _PUBLIC = {
     "pretrain": "braindino.pipeline.pretrain",
     "read_case": "braindino.volume.io",
     "read_features": "braindino.pipeline.encode",
+    "read_foreign": "braindino.model.foreign",
     "read_volume": "braindino.volume.io",
     "report": "braindino.pipeline.report",
     "score": "braindino.pipeline.score",

@@ -18,6 +18,7 @@ from braindino.pretraining.losses import (
     patch_weights,
     resize_patches,
 )
+from braindino.pretraining.networks import update_teacher
 from braindino.pretraining.targets import sinkhorn_knopp
 from golden import TINY, close, fill, fill_model, filled_vit
 
@@ -95,6 +96,9 @@ def test_update_of_student_and_teacher():
     close(change["cls_token"][0, 0, :3], [-0.0007263, 0.0007347, -0.0007346], 2e-7)
     close(change["patch_embed.proj.weight"].flatten()[:3], [-0.0001467, -0.0001464, -0.0001468], 2e-7)
     close(change["norm.bias"].abs(), [0.001] * 32, 2e-7)
-    old = teacher["backbone"].cls_token.detach()
-    moved = torch.lerp(old, backbone.cls_token.detach(), 0.01) - old
-    close(moved[0, 0, :3], [-0.0001689, -0.0010514, 0.0010619], 2e-7)
+    old = {name: parameter.detach().clone() for name, parameter in teacher.named_parameters()}
+    update_teacher(teacher, student, 1.0)
+    assert all(torch.equal(parameter, old[name]) for name, parameter in teacher.named_parameters())
+    update_teacher(teacher, student, 0.99)
+    moved = (teacher["backbone"].cls_token - old["backbone.cls_token"])[0, 0, :3]
+    close(moved, [-0.0001689, -0.0010514, 0.0010619], 2e-7)

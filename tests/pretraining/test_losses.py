@@ -103,6 +103,8 @@ def test_koleo_of_duplicates_is_large_but_finite():
 
 
 def test_koleo_without_neighbours_is_refused():
+    """Else a lone sample is its own neighbour: the loss is -log(sqrt(5) 1e-8 + 1e-8) = 17.246323 whatever it is."""
+    assert -math.log(math.sqrt(5) * 1e-8 + 1e-8) == pytest.approx(17.246323, abs=1e-5)
     with pytest.raises(ValueError, match="at least 2 samples for 1 neighbours, got 1"):
         koleo_loss(X[:1])
     with pytest.raises(ValueError, match="at least 7 samples"):
@@ -122,6 +124,23 @@ def test_gram_loss_matches_the_reference(level, negatives):
     close(gram_loss(A, B, level=level, negatives=negatives), GRAM[level, negatives], 1e-6)
 
 
+def test_gram_loss_of_features_with_their_lengths_matches_the_reference():
+    close(gram_loss(A, B, unit_length=False), 1.869252, 2e-6)
+    x = A.double().numpy(), B.double().numpy()
+    differences = [x[0][n] @ x[0][n].T - x[1][n] @ x[1][n].T for n in range(2)]
+    assert np.square(differences).mean() == pytest.approx(1.869252, abs=2e-6)
+    assert gram_loss(A, 2 * A, unit_length=False) > 0.1
+
+
+def test_gram_loss_of_some_patches():
+    mask = torch.tensor([[True, False, True, True], [False, False, True, True]])
+    unit = [torch.nn.functional.normalize(x[mask], dim=1).double().numpy() for x in (A, B)]
+    expected = np.square(unit[0] @ unit[0].T - unit[1] @ unit[1].T).mean()
+    assert gram_loss(A[mask][None], B[mask][None]).item() == pytest.approx(expected, rel=1e-5)
+    everything = torch.ones(2, 4, dtype=torch.bool)
+    close(gram_loss(A[everything][None], B[everything][None]), GRAM["batch", "keep"], 1e-6)
+
+
 def test_gram_loss_ignores_lengths_and_common_rotations():
     turn, _ = torch.linalg.qr(fill(1, (6, 6)))
     torch.testing.assert_close(gram_loss(3 * A @ turn, B), gram_loss(A, B))
@@ -132,6 +151,9 @@ def test_resize_matches_the_reference():
     small = resize_patches(2 * fill(5002, (1, 64, 3)), (8, 8), (4, 4))
     close(small[0, 0], [0.150254, 0.058669, 0.110115], 1e-6)
     close(small[0, 5], [0.073215, 0.546013, 0.213889], 1e-6)
+    maps = 2 * fill(5002, (1, 64, 3)).transpose(1, 2).reshape(1, 3, 8, 8)
+    smooth = torch.nn.functional.interpolate(maps, size=(4, 4), mode="bicubic", antialias=True)
+    close(smooth[0, :, 1, 1], [-0.182640, 0.436587, 0.180279], 1e-6)  # what it would be with antialiasing
 
 
 def test_resize_keeps_rows_and_columns():

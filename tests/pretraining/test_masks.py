@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+from braindino.pretraining.losses import patch_weights
 from braindino.pretraining.masks import sample_mask, sample_masks
 
 
@@ -12,6 +14,11 @@ def counts(images, **settings):
 
 def test_counts_of_four_subjects_are_the_known_ones():
     assert sorted(counts(8)) == [0, 0, 0, 0, 39, 58, 78, 98]
+
+
+def test_weights_of_masked_patches_sum_to_the_number_of_masked_images():
+    masks = torch.from_numpy(sample_masks(np.random.default_rng(0), 8, (14, 14)))
+    assert patch_weights(masks).sum().item() == pytest.approx(4)
 
 
 def test_counts_of_64_subjects_are_the_known_ones():

@@ -47,6 +47,11 @@ class ViTConfig:
     """Share of samples whose residual is skipped in training, the same in every block; in [0, 1)."""
     rope_base: float = 100.0
     """Base of the geometric series of RoPE periods."""
+    rope_periods: tuple[float, float] | None = None
+    """Least and greatest RoPE period, both included in a geometric series; None: the periods of `rope_base`."""
+    rope_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type in which positions, angles and the rotation are computed: float32, or bfloat16 as the released models
+    were trained."""
     rope_normalize: Literal["separate", "max", "min"] = "separate"
     """Patch coordinates are divided by their own axis, by the longer, or by the shorter side of the grid."""
     rope_shift: float | None = None
@@ -75,6 +80,8 @@ class ViTConfig:
             value = getattr(self, name)
             if value is not None and not value > low:
                 raise ValueError(f"{name} must be greater than {low}, got {value}")
+        if self.rope_periods is not None and not 0 < self.rope_periods[0] < self.rope_periods[1]:
+            raise ValueError(f"rope_periods must be two rising numbers above 0, got {self.rope_periods}")
 
     @property
     def head_dim(self) -> int:
@@ -102,6 +109,7 @@ PRESETS: dict[str, ViTConfig] = {
     "small_plus": ViTConfig(dim=384, depth=12, heads=6, ffn="swiglu", mlp_ratio=6.0),
     "base": ViTConfig(dim=768, depth=12, heads=12),
     "large": ViTConfig(dim=1024, depth=24, heads=16),
+    "large_plus": ViTConfig(dim=1024, depth=24, heads=16, ffn="swiglu", mlp_ratio=6.0),
     "huge_plus": ViTConfig(dim=1280, depth=32, heads=20, ffn="swiglu", mlp_ratio=6.0),
     "7b": ViTConfig(
         dim=4096,

@@ -34,6 +34,11 @@ def initialise(module: nn.Module, generator: torch.Generator | None = None) -> N
             reset(generator)
 
 
+def key_mask(dim: int) -> Float[Tensor, " out"]:
+    """1 for the rows of queries, 0 for those of keys, 1 for those of values, `dim` of each."""
+    return torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(dim)
+
+
 class QkvLinear(nn.Linear):
     """Queries, keys and values in one projection, the key third of the bias multiplied by zero."""
 
@@ -45,7 +50,7 @@ class QkvLinear(nn.Linear):
 
     def reset(self, generator: torch.Generator | None) -> None:
         """Set the mask to 1 for queries, 0 for keys, 1 for values; nothing is drawn."""
-        self.bias_mask.copy_(torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(self.in_features))
+        self.bias_mask.copy_(key_mask(self.in_features))
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch out"]:
         """x W^T + bias * mask."""

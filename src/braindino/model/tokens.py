@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from braindino.model.config import ViTConfig
 
-Rope = tuple[Float32[Tensor, "token channel"], Float32[Tensor, "token channel"]]
-"""Sine and cosine of the rotation angle of every token and channel of a head."""
+Rope = tuple[Float[Tensor, "token channel"], Float[Tensor, "token channel"]]
+"""Sine and cosine of the rotation angle of every token and channel of a head; the rotation is done in their type."""
 
 
 class PatchEmbed(nn.Module):
@@ -48,15 +48,17 @@ class PatchEmbed(nn.Module):
 class RopeEmbed(nn.Module):
     """Rotation angles of an axial RoPE without learned parts.
 
-    Periods T_i = base^(i / (d/4)), i = 0 .. d/4 - 1. A patch at row r and column c of a grid (H, W) has
-    coordinates 2 (r + 1/2) / H - 1 and 2 (c + 1/2) / W - 1, and angles 2 pi coordinate / T_i.
+    Periods T_i = base^(i / n), i = 0 .. n - 1 with n = d/4, or least (greatest / least)^(i / (n - 1)) where both ends
+    are given. A patch at row r and column c of a grid (H, W) has coordinates 2 (r + 1/2) / H - 1 and
+    2 (c + 1/2) / W - 1, and angles 2 pi coordinate / T_i. All of it is computed in `rope_dtype`.
     """
 
     periods: Float32[Tensor, " period"]
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.base, self.normalize = config.rope_base, config.rope_normalize
+        self.base, self.ends, self.normalize = config.rope_base, config.rope_periods, config.rope_normalize
+        self.dtype = torch.bfloat16 if config.rope_dtype == "bfloat16" else torch.float32
         self.shift, self.jitter, self.rescale = config.rope_shift, config.rope_jitter, config.rope_rescale
         self.prefix = config.prefix
         self.register_buffer("periods", torch.empty(config.head_dim // 4))
@@ -64,7 +66,13 @@ class RopeEmbed(nn.Module):
     def reset(self, generator: torch.Generator | None) -> None:
         """Set the periods; nothing is drawn."""
         count = len(self.periods)
-        self.periods.copy_(self.base ** (torch.arange(count, device=self.periods.device) / count))
+        if self.ends is None:
+            exponents = torch.arange(count, device=self.periods.device) / count
+            self.periods.copy_(self.base**exponents)
+        else:
+            least, greatest = self.ends
+            exponents = torch.linspace(0, 1, count, device=self.periods.device)
+            self.periods.copy_(least * (greatest / least) ** exponents)
 
     @property
     def augments(self) -> bool:
@@ -73,16 +81,16 @@ class RopeEmbed(nn.Module):
 
     def forward(self, grid: tuple[int, int]) -> Rope:
         """Sine and cosine for the prefix tokens (angle 0: not rotated) and the patches of `grid`."""
-        coordinates = patch_coordinates(grid, self.normalize, self.periods.device)
+        coordinates = patch_coordinates(grid, self.normalize, self.periods.device, self.dtype)
         if self.augments:
             coordinates = self._augment(coordinates)
-        angles = rope_angles(coordinates, self.periods)
+        angles = rope_angles(coordinates, self.periods.to(self.dtype))
         angles = torch.cat((angles.new_zeros(self.prefix, angles.shape[1]), angles))
         return angles.sin(), angles.cos()
 
-    def _augment(self, coordinates: Float32[Tensor, "patch axis"]) -> Float32[Tensor, "patch axis"]:
+    def _augment(self, coordinates: Float[Tensor, "patch axis"]) -> Float[Tensor, "patch axis"]:
         def draw(bound: float, count: int) -> Tensor:
-            return torch.empty(count, device=coordinates.device).uniform_(-bound, bound)
+            return torch.empty(count, device=coordinates.device, dtype=coordinates.dtype).uniform_(-bound, bound)
 
         if self.shift is not None:
             coordinates = coordinates + draw(self.shift, 2)
@@ -94,25 +102,31 @@ class RopeEmbed(nn.Module):
 
 
 def patch_coordinates(
-    grid: tuple[int, int], normalize: Literal["separate", "max", "min"], device: torch.device | None = None
-) -> Float32[Tensor, "patch 2"]:
+    grid: tuple[int, int],
+    normalize: Literal["separate", "max", "min"],
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "patch 2"]:
     """Row and column coordinates of the patch centres, row-major; in (-1, 1) for `separate`."""
     sides = grid if normalize == "separate" else (max(grid),) * 2 if normalize == "max" else (min(grid),) * 2
-    axes = [(torch.arange(n, device=device) + 0.5) / side for n, side in zip(grid, sides, strict=True)]
+    axes = [(torch.arange(n, device=device, dtype=dtype) + 0.5) / side for n, side in zip(grid, sides, strict=True)]
     return 2 * torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 1) - 1
 
 
 def rope_angles(
-    coordinates: Float32[Tensor, "patch 2"], periods: Float32[Tensor, " period"]
-) -> Float32[Tensor, "patch channel"]:
+    coordinates: Float[Tensor, "patch 2"], periods: Float[Tensor, " period"]
+) -> Float[Tensor, "patch channel"]:
     """Angles 2 pi coordinate / period as [row, column, row, column], each `period` wide: channels = 4 periods."""
     angles = 2 * math.pi * coordinates[:, :, None] / periods
     return angles.flatten(1).tile(2)
 
 
 def rotate(x: Float[Tensor, "*batch token channel"], rope: Rope) -> Float[Tensor, "*batch token channel"]:
-    """Rotate channel pairs (c, c + d/2): x cos + (-x_2, x_1) sin, in float32, returned in the type of `x`."""
+    """Rotate channel pairs (c, c + d/2): x cos + (-x_2, x_1) sin, in the type of `rope`, returned in that of `x`."""
     sine, cosine = rope
-    wide = x.float()
+    wide = x.to(sine.dtype)
     first, second = wide.chunk(2, dim=-1)
-    return torch.addcmul(wide * cosine, torch.cat((-second, first), dim=-1), sine).to(x.dtype)
+    turned = torch.cat((-second, first), dim=-1)
+    if sine.dtype == torch.float32:
+        return torch.addcmul(wide * cosine, turned, sine).to(x.dtype)
+    return (wide * cosine + turned * sine).to(x.dtype)  # each product is rounded, as where this was trained

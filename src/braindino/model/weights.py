@@ -94,6 +94,15 @@ def load_encoder(path: Path) -> tuple[VisionTransformer, dict[str, Any]]:
     return model.eval(), metadata
 
 
+def is_encoder_file(path: Path) -> bool:
+    """Whether `path` is a safetensors file with the header of this package, intact or not."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return KEY in (file.metadata() or {})
+    except (safetensors.SafetensorError, OSError):
+        return False
+
+
 def compare(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
     """What keeps `got` from being loaded into `expected`: a line per key, or "" where all names and shapes fit."""
     lines = [f"  missing: {name} {tuple(expected[name].shape)}" for name in expected if name not in got]

@@ -21,14 +21,18 @@ from braindino.volume.brain import brain_mask
 from braindino.volume.dicom import is_dicom
 from braindino.volume.io import read_case, read_volume
 
+WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+"""Files of an encoder, and of weights of others."""
+
 
 def check(target: str, *, assume_orientation: str | None = None, volume: str | None = None) -> list[str]:
     """Problems of one input, as lines that say what to do; prints what is good.
 
-    A scan is read and verified as a whole, an artefact folder against its record, weights against their digest, a
-    config against its dataclass. Of a cohort it is printed what its plug-in left out, decided or found in conflict
-    (these are published defects, or labels that are not there: no problem of the input); every scan is read and
-    verified, and label maps must hold the values of their scheme. Of a .toml with `sources` each source is checked.
+    A scan is read and verified as a whole, an artefact folder against its record, weights against their digest (those
+    of others key by key, see `read_foreign`), a config against its dataclass. Of a cohort it is printed what its
+    plug-in left out, decided or found in conflict (these are published defects, or labels that are not there: no
+    problem of the input); every scan is read and verified, and label maps must hold the values of their scheme. Of a
+    .toml with `sources` each source is checked.
     `assume_orientation` and `volume` are for scans (see `read_volume`).
     """
     path = Path(target.partition("=")[2] or target)
@@ -41,7 +45,7 @@ def check(target: str, *, assume_orientation: str | None = None, volume: str | N
         (not path.exists(), lambda: _missing(path)),
         (path.is_dir() and (path / RECORD).is_file() and "=" not in target, lambda: _artefact(path)),
         (path.suffix in (".toml", ".json"), lambda: _config(path)),
-        (path.suffix == ".safetensors", lambda: _weights(path)),
+        (path.suffix in WEIGHTS or any(path.glob("model*.safetensors")), lambda: _weights(path)),
         (path.is_file() and "=" not in target, lambda: _scan(path, assume_orientation, volume)),
         (path.is_dir() and "=" not in target and is_dicom(path), lambda: _scan(path, assume_orientation, volume)),
     ]
@@ -83,8 +87,12 @@ def _config(path: Path) -> str:
 
 
 def _weights(path: Path) -> str:
-    from braindino.model.weights import load_encoder
+    from braindino.model.foreign import read_foreign
+    from braindino.model.weights import is_encoder_file, load_encoder
 
+    if not is_encoder_file(path):
+        _, config, report = read_foreign(path)
+        return f"{path}: complete and finite, {config.in_channels} channels; {report.short()}"
     model, metadata = load_encoder(path)
     count = sum(parameter.numel() for parameter in model.parameters())
     return f"{path}: {count} parameters, {model.config}, digest {metadata['digest'][:12]}"

@@ -20,8 +20,8 @@ from braindino.pretraining.groups import set_rates
 from braindino.pretraining.log import read_log, write_log
 from braindino.pretraining.monitors import health
 from braindino.pretraining.networks import Batch, Network, update_teacher, whole
-from braindino.pretraining.plans import Plans, plans_of
 from braindino.pretraining.ranks import Ranks
+from braindino.pretraining.schedules import Schedules, schedules_of
 from braindino.pretraining.setup import Trainee, autocast, set_up, whole_state
 from braindino.pretraining.step import Targets, Temperatures, koleo_groups_fit, student_loss, teacher_targets
 
@@ -60,11 +60,11 @@ def train(
     first = load_checkpoint(run, trainee.state, identity)
     log, bad = read_log(run / "log.jsonl", first), 0
     report(first, "")
-    plans = plans_of(config)
+    schedules = schedules_of(config)
     with _terminated() as asked:
         for step, passes in enumerate(batches(first), start=first):
             torch.manual_seed(_seed(config, step, ranks))
-            entry = _step(trainee, [batch.to(ranks.device) for batch in passes], config, plans, step, ranks)
+            entry = _step(trainee, [batch.to(ranks.device) for batch in passes], config, schedules, step, ranks)
             bad = 0 if entry["finite"] else bad + 1
             if bad:
                 entry["slices"] = [int(number) for number in batches.slices(step)]
@@ -93,18 +93,18 @@ def identity_of(config: PretrainConfig) -> dict[str, Any]:
 
 
 def _step(
-    trainee: Trainee, passes: Sequence[Batch], config: PretrainConfig, plans: Plans, step: int, ranks: Ranks
+    trainee: Trainee, passes: Sequence[Batch], config: PretrainConfig, schedules: Schedules, step: int, ranks: Ranks
 ) -> dict[str, Any]:
     """One optimiser update; what the log says of it."""
-    state, rate, momentum = trainee.state, plans.rate.value(step), plans.momentum.value(step)
+    state, rate, momentum = trainee.state, schedules.rate.value(step), schedules.momentum.value(step)
     set_rates(
         state.optimiser.param_groups,
         rate,
-        plans.weight_decay.value(step),
-        freeze_last_layer=step < plans.freeze_last_layer,
-        freeze_backbone=step < plans.freeze_backbone,
+        schedules.weight_decay.value(step),
+        freeze_last_layer=step < schedules.freeze_last_layer,
+        freeze_backbone=step < schedules.freeze_backbone,
     )
-    temperatures = Temperatures(plans.temperature.value(step), config.teacher.student_temperature)
+    temperatures = Temperatures(schedules.temperature.value(step), config.teacher.student_temperature)
     with autocast(config.compute, ranks.device):
         targets = teacher_targets(state.teacher, passes, config.loss, temperatures.teacher, ranks, state.centres)
     terms, cls = _gradients(trainee, passes, targets, config, temperatures, step, ranks)

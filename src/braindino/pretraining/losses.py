@@ -151,24 +151,27 @@ def gram_loss(
     *,
     level: Literal["image", "batch"] = "image",
     negatives: Literal["keep", "clamp_teacher", "clamp_both"] = "keep",
+    unit_length: bool = True,
 ) -> Float32[Tensor, ""]:
     """Mean squared difference of the patch similarities of student and Gram teacher (arXiv 2508.10104, equation 2).
 
-    With features of unit length, S = X X^T over the patches of one image (or of the whole batch).
+    S = X X^T over the patches of one image (or of the whole batch), with features of unit length: cosines.
 
     Args:
         student: patch tokens after the final norm.
         teacher: those of the Gram teacher on the same grid (`resize_patches`).
-        level: similarities within each image, or between all patches of the batch.
+        level: similarities within each image, or between all patches of the batch. For some patches only (the masked
+            ones, say), give `student[mask][None]` and `teacher[mask][None]`, as one image.
         negatives: keep them; set them to 0 in the teacher, so that the student's are pulled up to 0; or set
             them to 0 in both, so that they cost nothing where the two agree in sign.
+        unit_length: divide each patch token by its length; without it, lengths are compared as well.
     """
     with _float32(student):
         matrices = []
         for features in (student, teacher):
-            unit = F.normalize(features.float(), dim=-1)
-            unit = unit.flatten(0, 1)[None] if level == "batch" else unit
-            matrices.append(unit @ unit.transpose(1, 2))
+            x = F.normalize(features.float(), dim=-1) if unit_length else features.float()
+            x = x.flatten(0, 1)[None] if level == "batch" else x
+            matrices.append(x @ x.transpose(1, 2))
         ours, theirs = matrices
         if negatives != "keep":
             theirs = theirs.clamp(min=0)

@@ -1,10 +1,13 @@
-"""One family of schedules: linear warm-up, half a cosine, then constant."""
+"""One family of schedules, linear warm-up, half a cosine, then constant; and which of them a run follows."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from typing import Literal
+
+from braindino.pretraining.config import PretrainConfig
+from braindino.pretraining.groups import scaled_rate
 
 
 @dataclass(frozen=True)
@@ -73,3 +76,33 @@ class Schedule:
 
 def _half_cosine(step: int, intervals: int) -> float:
     return (1 + math.cos(math.pi * step / max(intervals, 1))) / 2
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """The quantities that change over a run."""
+
+    rate: Schedule
+    weight_decay: Schedule
+    momentum: Schedule
+    temperature: Schedule
+    freeze_last_layer: int
+    """Steps in which the prototypes do not move."""
+    freeze_backbone: int
+    """Steps in which the backbone does not move, but for its patch embedding."""
+
+
+def schedules_of(config: PretrainConfig) -> Schedules:
+    """Schedules of a run, from shares of its steps."""
+    steps, optim, teacher = config.steps, config.optim, config.teacher
+    peak = scaled_rate(optim.lr, config.batch_size)
+    cold, hot = teacher.temperature
+    warm = round(teacher.temperature_warmup * steps)
+    return Schedules(
+        rate=Schedule(0.0, peak, min(optim.end_lr, peak), round(optim.warmup * steps), steps),
+        weight_decay=Schedule(optim.weight_decay[0], *optim.weight_decay, warmup=0, total=steps),
+        momentum=Schedule(teacher.momentum[0], *teacher.momentum, warmup=0, total=steps),
+        temperature=Schedule(cold, hot, hot, warm, steps),
+        freeze_last_layer=round(optim.freeze_last_layer * steps),
+        freeze_backbone=round(optim.freeze_backbone * steps),
+    )
