@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -84,4 +85,5 @@ def _place(network: nn.Module, backbone: VisionTransformer, compute: ComputeConf
 
         mesh = init_device_mesh(ranks.device.type, (ranks.count,))
         for part in (*backbone.blocks, network):
-            fully_shard(part, mesh=mesh)
+            fully_shard(part, mesh=mesh, reshard_after_forward=True)
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")  # nothing changes them

@@ -1,0 +1,91 @@
+"""Two processes give the curve of one: losses, monitors and weights, with DDP and FSDP, in stage 1 and stage 2."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from braindino.config import to_dict
+from braindino.model.config import ViTConfig
+from braindino.pipeline.prepare import prepare
+from braindino.pipeline.pretrain import pretrain
+from braindino.pretraining.config import ComputeConfig, CropConfig, HeadConfig, LossConfig, OptimConfig, PretrainConfig
+from braindino.record import write_json
+from braindino.volume.io import write_nifti
+from braindino.volume.recipe import Recipe
+from phantom import head
+
+STEPS = 20
+MANY = "import sys; from braindino.cli import main; main(sys.argv[1:])"
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    """Configs of a stage 1 and of a stage 2 that starts from it, and their curves by one process."""
+    folder = tmp_path_factory.mktemp("ranks")
+    for number in range(8):
+        volume = head(seed=number)
+        write_nifti(folder / "scans" / f"sub{number}_T1w.nii.gz", volume.voxels[0], volume.affine)
+    recipe = Recipe(spacing_mm=4.0, size_px=48, slices=10)
+    corpus = prepare([str(folder / "scans")], folder / "corpus", recipe, workers=1)
+    small = HeadConfig(hidden=32, bottleneck=16, prototypes=64)
+    one = PretrainConfig(
+        corpus=corpus.folder,
+        steps=STEPS,
+        batch_size=8,
+        model=ViTConfig(dim=32, depth=2, heads=2, patch_size=8, layer_scale=0.1),
+        crops=CropConfig(global_px=32, local_px=16, local_count=2),
+        dino_head=small,
+        ibot_head=small,
+        loss=LossConfig(koleo_group=8, sigreg=0.02),
+        optim=OptimConfig(lr=1e-3),
+        compute=ComputeConfig(checkpoint_every=10),
+    )
+    pretrain(one, folder / "one")
+    high = replace(one.crops, global_px=48, gram_px=48)
+    loss = LossConfig(gram=1.5, local=0.5, koleo_group=4, gram_refresh=7, centring="ema")
+    two = replace(one, initial=folder / "one", crops=high, loss=loss)
+    pretrain(two, folder / "two")
+    return folder, {"one": one, "two": two}
+
+
+def run(folder, config, out, *, ranks=2, **compute):
+    """Pretrain with torchrun, from a record as a user would repeat a run."""
+    config = replace(config, compute=replace(config.compute, **compute))
+    plain = folder / f"{out.name}.json"
+    write_json(plain, to_dict(config))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    command += ["--no-python", sys.executable, "-c", MANY, "pretrain", str(plain), "--out", str(out)]
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+
+
+def curve(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def assert_same_curve(found, expected, tolerance=1e-5):
+    assert len(found) == len(expected) == STEPS
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            assert ours[name] == pytest.approx(value, rel=tolerance, abs=1e-7), (theirs["step"], name)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("stage", ["one", "two"])
+def test_two_processes_give_the_curve_of_one(tmp_path, stages, stage, parallel):
+    folder, configs = stages
+    process = run(folder, configs[stage], tmp_path / "run", parallel=parallel, micro_batch=2 if stage == "two" else 0)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert_same_curve(curve(tmp_path / "run"), curve(folder / stage))
+    ours, theirs = (load_file(path / "teacher.safetensors") for path in (tmp_path / "run", folder / stage))
+    for name, value in theirs.items():
+        assert np.allclose(ours[name], value, rtol=1e-4, atol=1e-6), name
