@@ -30,6 +30,8 @@ class Sources:
     fingerprints: dict[str, str]
     notes: dict[str, list[str]]
     """What its cohort left out or found in conflict, where there is anything."""
+    crosswalk: list[tuple[str, str]]
+    """Pairs of names ("cohort/subject") that are one person, from the cohorts' `participant["also_in"]`."""
 
 
 def read_sources(sources: Sequence[str], volume: str | None = None) -> Sources:
@@ -39,7 +41,7 @@ def read_sources(sources: Sequence[str], volume: str | None = None) -> Sources:
         ValueError: as `read_source` and `listed_sources`; two sources that have ids of their own and one name; one
             scan twice.
     """
-    found = Sources({}, {}, {})
+    found = Sources({}, {}, {}, [])
     for source in listed_sources(sources):
         told: list[str] = []
         cohort, cases = read_source(source, volume, tell=told.append)
@@ -48,6 +50,7 @@ def read_sources(sources: Sequence[str], volume: str | None = None) -> Sources:
         name = cohort if number == 1 else f"{cohort} #{number}"
         found.scans[name] = scans
         found.fingerprints[name] = source_fingerprint(source, cases)
+        found.crosswalk.extend(_crosswalk(cases))
         if told:
             found.notes[name] = told
         for line in told:
@@ -106,6 +109,16 @@ def source_fingerprint(source: str, cases: Sequence[Case]) -> str:
     except ValueError:
         scans = [scan for case in cases for scan in case.scans]
         return digest([[s.subject, s.session, s.contrast, s.path.name, s.path.stat().st_size] for s in scans])
+
+
+def _crosswalk(cases: Sequence[Case]) -> list[tuple[str, str]]:
+    pairs = {
+        (f"{scan.cohort}/{scan.subject}", str(case.participant["also_in"]))
+        for case in cases
+        if case.participant.get("also_in")
+        for scan in case.scans
+    }
+    return sorted(pairs)
 
 
 def _distinct(new: list[Scan], known: Sequence[Scan]) -> list[Scan]:
