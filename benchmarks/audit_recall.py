@@ -2,14 +2,17 @@
 
     braindino synthesize --healthy 50 --dementia 0 --glioma 0 --seed 2 --out /tmp/seed2
     braindino synthesize --healthy 190 --dementia 80 --glioma 20 --seed 0 --out /tmp/seed0
-    OMP_NUM_THREADS=1 python benchmarks/audit_recall.py /tmp/seed2 /tmp/seed0 --out benchmarks/results/audit_recall.tsv
+    python benchmarks/audit_recall.py /tmp/seed2 --out benchmarks/results/audit_recall.tsv
+    python benchmarks/audit_recall.py /tmp/seed0 --planted 0 --out benchmarks/results/audit_strangers.tsv
+    python benchmarks/audit_recall.py --scale 10000 --out benchmarks/results/audit_scale.tsv
 
 Of each cohort the T1-weighted scans are the corpus; 50 of them are planted again under other names, once per disguise,
 as a test cohort, and the audit itself (`overlaps`) looks for them among all. The brain mask goes through the same
 disguise, as it would if both copies had been masked by one tool, or is another one where the disguise says so. Every
 pair that the audit names besides a person with their own copy is wrong. Synthetic people of the packaged anatomies are
 deformations of two brains, so they resemble each other more than patients do. The defaced copies lose all voxels in
-front of and below the brain.
+front of and below the brain. `--scale` times the quick look at all pairs of so many pictures of noise, and the close
+look at a hundred pairs, in CPU seconds; set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -26,15 +29,14 @@ import pandas as pd
 from scipy import ndimage
 
 from braindino.corpus.audit import overlaps, voxel_hash
-from braindino.corpus.near import NEAR
-from braindino.corpus.thumbnail import resemblance, thumbnail
+from braindino.corpus.near import CANDIDATES, NEAR, _candidates
+from braindino.corpus.thumbnail import THUMBNAIL, resemblance, thumbnail
 from braindino.layouts.bids import read_bids
 from braindino.record import write_table
 from braindino.types import Case, Volume
 from braindino.volume.brain import extract
 from braindino.volume.io import read_case, to_ras
 
-PLANTED = 50
 WORKS = 0.75
 """Dice of the built-in extractor's mask with the given one, from which its mask counts as another tool's."""
 
@@ -132,11 +134,11 @@ def audited(mine: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]] | N
     return overlaps(tables[0], pictures[0], *tables[1:], *pictures[1:])
 
 
-def measured(folder: Path) -> Iterator[dict[str, Any]]:
+def measured(folder: Path, copied: int) -> Iterator[dict[str, Any]]:
     """A row per disguise and one for the cohort alone."""
     mine, planted = [], {}
     cases: tuple[Case, ...] = read_bids(folder)
-    spread = set(np.linspace(0, len(cases) - 1, min(PLANTED, len(cases))).astype(int).tolist())
+    spread = set(np.linspace(0, len(cases) - 1, min(copied, len(cases))).astype(int).tolist())
     for number, case in enumerate(cases):
         volume = read_case([scan for scan in case.scans if scan.contrast == "T1w"])
         mine.append(prints(volume, "mine", case.subject))
@@ -165,18 +167,37 @@ def measured(folder: Path) -> Iterator[dict[str, Any]]:
     yield {"cohort": folder.name, "disguise": "none", "pairs_of_strangers": pairs, "wrong": wrong, "cpu_s": seconds}
 
 
+def scaled(count: int) -> dict[str, Any]:
+    """CPU seconds of the two looks at `count` scans of as many people."""
+    rng = np.random.default_rng(0)
+    pictures = np.zeros((count, *THUMBNAIL), np.uint8)
+    for picture in pictures:
+        picture[4:-4, 4:-4, 4:-4] = rng.integers(1, 256, [n - 8 for n in THUMBNAIL])
+    names = [f"{n:06d}" for n in range(count)]
+    began = time.process_time()
+    list(_candidates(names, pictures, names, pictures))
+    quick = time.process_time() - began
+    began = time.process_time()
+    for number in range(100):
+        resemblance(pictures[number], pictures[-1 - number])
+    each = (time.process_time() - began) / 100
+    return {"scans": count, "quick_cpu_s": quick, "close_cpu_s_at_most": each * CANDIDATES * count}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cohorts", type=Path, nargs="+")
+    parser.add_argument("cohorts", type=Path, nargs="*")
+    parser.add_argument("--planted", type=int, default=50)
+    parser.add_argument("--scale", type=int, default=0)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    rows = []
+    rows = [scaled(given.scale)] if given.scale else []
     for folder in given.cohorts:
-        for row in measured(folder):
+        for row in measured(folder, given.planted):
             rows.append(row)
             print(row, flush=True)
-            if given.out:
-                write_table(given.out, pd.DataFrame(rows))
+    if given.out:
+        write_table(given.out, pd.DataFrame(rows))
     print(f"at a threshold of {NEAR}")
 
 

@@ -80,7 +80,8 @@ def test_what_is_one_person_with_a_third_name_is_one_person():
     assert [tuple(row[:4]) for row in found.to_numpy()] == [("a/2", "t/5", "corpus", "crosswalk")]
 
 
-def test_planted_repeats_in_a_thousand_random_manifests_are_all_refused():
+def test_planted_repeats_in_a_thousand_random_manifests_are_all_refused(monkeypatch):
+    monkeypatch.setattr("braindino.corpus.audit.near", lambda *a, **k: [])  # pictures have tests of their own
     rng = np.random.default_rng(0)
     blank = np.zeros((40, *THUMBNAIL), np.uint8)
     for number in range(1000):
@@ -173,7 +174,7 @@ def test_cohorts_say_themselves_who_is_in_another_one(tmp_path):
     ]
     both = prepare([*sources, f"brats2021={brats}"], tmp_path / "both", RECIPE, workers=1)
     assert list(both.overlaps["evidence"]) == ["crosswalk"] * 3 and set(both.overlaps["place"]) == {"corpus"}
-    (ucsf / "UCSF-PDGM-metadata_v5.csv").write_text("ID,BraTS21 ID\nUCSF-PDGM-004,\nUCSF-PDGM-005,\n")
+    (ucsf / "UCSF-PDGM-metadata_v5.csv").write_text("ID,BraTS21 ID\nUCSF-PDGM-004,n/a\nUCSF-PDGM-005,\n")
     prepare([*sources, f"brats2021={brats}"], tmp_path / "both", RECIPE, workers=1)
     assert len(pd.read_table(tmp_path / "both" / "overlaps.tsv")) == 1  # another table, another audit
 
@@ -182,3 +183,6 @@ def test_a_crosswalk_without_its_columns_is_refused(tmp_path):
     (tmp_path / "x.tsv").write_text("a\tb\n1\t2\n")
     with pytest.raises(ValueError, match="columns subject and other"):
         read_crosswalk(tmp_path / "x.tsv")
+    (tmp_path / "y.tsv").write_text("subject\tother\na/1\tb/2\na/3\tn/a\n")
+    with pytest.raises(ValueError, match="row 2 lacks a name"):
+        read_crosswalk(tmp_path / "y.tsv")

@@ -149,11 +149,14 @@ def read_crosswalk(path: Path) -> tuple[tuple[str, str], ...]:
     """Pairs of names from a table with the columns `subject` and `other`, each "cohort/subject".
 
     Raises:
-        ValueError: no such table, or columns are missing.
+        ValueError: no such table, columns are missing, or a cell is empty.
     """
     table = read_table(path, text=("subject", "other"))
     if not {"subject", "other"} <= set(table.columns):
         raise ValueError(
             f"{path} needs the columns subject and other (names as cohort/subject); it has {', '.join(table.columns)}"
         )
+    empty = table[["subject", "other"]].isna().any(axis=1)
+    if empty.any():
+        raise ValueError(f"{path}: row {int(empty.argmax()) + 1} lacks a name; fill it or delete the row")
     return tuple(zip(table["subject"], table["other"], strict=True))

@@ -145,7 +145,7 @@ def _step(wanted: np.ndarray, value: np.ndarray, slope: np.ndarray, arm: np.ndar
     columns = np.concatenate([np.cross(arm, slope, axis=0), slope, value[None], np.ones((1, len(value)))])
     fit = np.linalg.lstsq(columns @ columns.T, columns @ wanted, rcond=None)[0]
     step = fit[:6] / max(float(fit[6]), 0.3)
-    return np.clip(step, [-0.05] * 3 + [-1] * 3, [0.05] * 3 + [1] * 3)
+    return np.asarray(np.clip(step, [-0.05] * 3 + [-1] * 3, [0.05] * 3 + [1] * 3))
 
 
 def _smooth(picture: np.ndarray) -> Float32[np.ndarray, "r a s"]:

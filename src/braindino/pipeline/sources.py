@@ -11,6 +11,7 @@ from braindino.config import read_config
 from braindino.layouts.cases import Tell
 from braindino.progress import note
 from braindino.record import digest, fingerprint, read_record
+from braindino.tasks import known
 from braindino.types import Case, Scan
 
 
@@ -112,12 +113,12 @@ def source_fingerprint(source: str, cases: Sequence[Case]) -> str:
 
 
 def _crosswalk(cases: Sequence[Case]) -> list[tuple[str, str]]:
-    pairs = {
-        (f"{scan.cohort}/{scan.subject}", str(case.participant["also_in"]))
-        for case in cases
-        if case.participant.get("also_in")
-        for scan in case.scans
-    }
+    """Pairs of names that are one person, where `also_in` holds a name ("cohort/subject")."""
+    pairs = set()
+    for case in cases:
+        other = case.participant.get("also_in")
+        if known(other) and "/" in str(other):
+            pairs |= {(f"{scan.cohort}/{scan.subject}", str(other)) for scan in case.scans}
     return sorted(pairs)
 
 
