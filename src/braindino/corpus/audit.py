@@ -156,7 +156,7 @@ def read_crosswalk(path: Path) -> tuple[tuple[str, str], ...]:
         raise ValueError(
             f"{path} needs the columns subject and other (names as cohort/subject); it has {', '.join(table.columns)}"
         )
-    empty = table[["subject", "other"]].isna().any(axis=1)
+    empty = (table[["subject", "other"]] == "").any(axis=1)
     if empty.any():
         raise ValueError(f"{path}: row {int(empty.argmax()) + 1} lacks a name; fill it or delete the row")
     return tuple(zip(table["subject"], table["other"], strict=True))
