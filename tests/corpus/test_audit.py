@@ -9,7 +9,7 @@ import pytest
 
 from braindino.corpus.audit import LeakageError, overlaps, read_crosswalk, refuse_leakage, voxel_hash
 from braindino.corpus.thumbnail import THUMBNAIL
-from braindino.pipeline.prepare import prepare
+from braindino.pipeline.prepare import _audit, prepare
 from braindino.record import fingerprint, read_record
 from braindino.volume.io import to_ras, write_nifti
 from braindino.volume.recipe import Recipe
@@ -137,6 +137,9 @@ def test_prepare_refuses_a_leak_until_it_is_acknowledged_and_builds_only_once(fo
     assert fingerprint(record) == corpus.fingerprint
     prepare([source], out, RECIPE, workers=1)  # another audit of the finished corpus builds nothing either
     assert read_record(out)["facts"]["overlaps"] == 0
+    np.save(out / "thumbnails.npy", np.zeros((4, 16, 19, 12), np.float16))
+    with pytest.raises(ValueError, match="built by another version"):
+        _audit(out, {}, (), "builtin", (1, None, None))
 
 
 def test_copies_within_a_corpus_are_listed(folders):

@@ -46,7 +46,7 @@ def near(
     chunks = [np.array(pairs[n : n + PAIRS_PER_JOB]) for n in range(0, len(pairs), PAIRS_PER_JOB)]
     jobs = [(pictures[rows[:, 0]], other_pictures[rows[:, 1]]) for rows in chunks]
     found = []
-    for number, values in run_jobs(_resemblances, jobs, workers, cluster):
+    for number, values in run_jobs(_resemblances, jobs, workers, cluster) if jobs else ():
         found += [(*map(int, pair), value) for pair, value in zip(chunks[number], values, strict=True) if value >= NEAR]
     return sorted(found, key=lambda pair: (-pair[2], pair))
 

@@ -17,6 +17,7 @@ from braindino.config import to_dict
 from braindino.corpus.audit import overlaps, read_crosswalk, refuse_leakage
 from braindino.corpus.build import build_shards, fingerprints, plan
 from braindino.corpus.shards import QUARANTINE_COLUMNS, SCAN_TEXT, Corpus, merge_parts, open_corpus
+from braindino.corpus.thumbnail import THUMBNAIL
 from braindino.pipeline.sources import read_sources
 from braindino.progress import progress
 from braindino.record import digest, is_done, read_record, read_table, write_json, write_record, write_table
@@ -139,6 +140,8 @@ def _audit(
 
     mine = read_table(out / "scans.tsv", text=SCAN_TEXT)
     pictures = np.load(out / "thumbnails.npy", allow_pickle=False)
+    if pictures.shape[1:] != THUMBNAIL or pictures.dtype != np.uint8:
+        raise ValueError(f"{out} was built by another version, whose thumbnails differ; delete it and build it again")
     compare = partial(overlaps, mine, pictures, crosswalk=crosswalk, workers=hands[0], cluster=hands[2])
     found, unread = [compare()], 0
     for name, scans in tests.items():
