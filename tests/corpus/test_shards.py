@@ -37,7 +37,7 @@ def write(folder, shards=3):
         rows["position_mm"] = np.arange(len(rows))
         scan = {"cohort": "c", "subject": f"s{number % 2}", "session": "", "site": "", "contrast": "T1w"}
         scan |= {"axes": "RAS", "voxel_hash": f"{number:016x}", "slices": len(rows)}
-        write_shard(folder, number, values, rows, np.zeros((1, 2, 2, 2), np.float16), [scan], [])
+        write_shard(folder, number, values, rows, np.zeros((1, 2, 2, 2), np.uint8), [scan], [])
         every.append(stack)
     merge_parts(folder, shards)
     files = [path.name for pattern in ("*.npy", "*.tsv") for path in folder.glob(pattern)]
