@@ -84,7 +84,7 @@ def write_corpus(folder: Path, data: np.ndarray) -> None:
         values, rows = pack(data[chosen].astype(np.float32)[:, None], RECIPE.background)
         names = ("cohort", "subject", "session", "site", "contrast", "axes", "voxel_hash")
         scan = dict.fromkeys(names, "x") | {"slices": len(rows)}
-        write_shard(folder, number, values, rows, np.zeros((1, 1, 1, 1), np.float16), [scan], [])
+        write_shard(folder, number, values, rows, np.zeros((1, 1, 1, 1), np.uint8), [scan], [])
     merge_parts(folder, len(shards))
     files = [path.name for pattern in ("*.npy", "*.tsv") for path in folder.glob(pattern)]
     write_record(folder, "prepare", {"recipe": {"size_px": SIDE, "background": float(BACKGROUND)}}, files=files)

@@ -76,6 +76,7 @@ def test_brats_defects(tmp_path):
     cases, told = told_of(brats2021.cases, tmp_path)
     assert cases["BraTS2021_00557"].participant == {"group": "glioma", "family": "BraTS2021_00557"}
     assert cases["BraTS2021_00639"].participant["family"] == "BraTS2021_00557"  # one patient under two ids
+    assert cases["BraTS2021_00639"].participant["also_in"] == "brats2021/BraTS2021_00557"
     assert told == {
         "no label map (as in validation sets)": ["BraTS2021_00557"],
         "no T2w": ["BraTS2021_00639"],

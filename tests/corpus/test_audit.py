@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from braindino.corpus.audit import NEAR, LeakageError, overlaps, read_crosswalk, refuse_leakage, thumbnail, voxel_hash
-from braindino.pipeline.prepare import prepare
+from braindino.corpus.audit import LeakageError, overlaps, read_crosswalk, refuse_leakage, voxel_hash
+from braindino.corpus.thumbnail import THUMBNAIL
+from braindino.pipeline.prepare import _audit, prepare
 from braindino.record import fingerprint, read_record
 from braindino.volume.io import to_ras, write_nifti
 from braindino.volume.recipe import Recipe
@@ -17,22 +18,8 @@ from phantom import head
 RECIPE = Recipe(spacing_mm=4.0, size_px=48, slices=8)
 
 
-def person(seed):
-    """A phantom with large-scale anatomy of its own, so that thumbnails of two of them differ."""
-    volume = head(seed=seed)
-    rng = np.random.default_rng(seed)
-    grid = np.meshgrid(*[np.linspace(-1, 1, n) for n in volume.voxels.shape[1:]], indexing="ij")
-    waves = sum(rng.normal() * np.sin(4 * rng.normal(size=3) @ [axis.ravel() for axis in grid]) for _ in range(6))
-    image = volume.voxels[0] + 15 * waves.reshape(grid[0].shape).astype(np.float32) * volume.brain_mask
-    return replace(volume, voxels=image[None])
-
-
-def similarity(one, two):
-    return float(thumbnail(one).ravel().astype(float) @ thumbnail(two).ravel().astype(float))
-
-
 def test_the_voxel_hash_is_of_the_image_not_of_its_axes():
-    volume = person(0)
+    volume = head(seed=0)
     array, affine = (
         volume.voxels[0][::-1].transpose(2, 0, 1),
         volume.affine @ np.array([[0, -1, 0, 39], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]]),
@@ -45,53 +32,34 @@ def test_the_voxel_hash_is_of_the_image_not_of_its_axes():
     assert voxel_hash(replace(volume, voxels=changed)) != voxel_hash(volume)
 
 
-def test_disguised_copies_resemble_and_strangers_do_not():
-    volume = person(0)
-    mask = volume.brain_mask
-    lowest = int(np.flatnonzero(mask.any(axis=(0, 1)))[0])
-    copies = {
-        "rescaled": replace(volume, voxels=np.sqrt(volume.voxels + 100)),
-        "cropped": replace(volume, voxels=volume.voxels[..., lowest + 3 :], brain_mask=mask[..., lowest + 3 :]),
-        "padded": replace(
-            volume, voxels=np.pad(volume.voxels, ((0, 0), *[(3, 5)] * 3)), brain_mask=np.pad(mask, [(3, 5)] * 3)
-        ),
-        "coarser": replace(
-            volume,
-            voxels=volume.voxels[:, ::2, ::2, ::2],
-            brain_mask=mask[::2, ::2, ::2],
-            affine=volume.affine @ np.diag([2, 2, 2, 1]),
-        ),
-    }
-    for name, copy in copies.items():
-        assert similarity(volume, copy) >= NEAR, name
-    assert max(similarity(volume, person(seed)) for seed in range(1, 12)) < NEAR
-
-
 def scans(*rows):
     return pd.DataFrame(rows, columns=["cohort", "subject", "voxel_hash"])
 
 
-def unit(*values):
-    array = np.zeros((len(values), 2, 1, 1), np.float16)
-    array[:, 0, 0, 0], array[:, 1, 0, 0] = np.cos(values), np.sin(values)
-    return array
+def pictures(*seeds):
+    """A thumbnail of its own for every seed; none resembles another one."""
+    found = np.zeros((len(seeds), *THUMBNAIL), np.uint8)
+    for picture, seed in zip(found, seeds, strict=True):
+        noise = np.random.default_rng(seed).normal(size=[n // 3 for n in THUMBNAIL])
+        rough = np.kron(noise, np.ones((3, 3, 3)))[3:-3, 3:-3, 3:-3]
+        picture[3:-3, 3:-3, 3:-3] = 1 + rough.argsort(axis=None).argsort().reshape(rough.shape) * 255 // rough.size
+    return found
 
 
 def test_each_pair_is_found_once_with_its_strongest_evidence():
     mine = scans(("a", "1", "x"), ("a", "1", "y"), ("b", "7", "y"), ("b", "8", "z"), ("c", "9", "w"))
-    pictures = unit(0.0, 1.5, 1.5, 0.1, 3.0)
-    found = overlaps(mine, pictures, crosswalk=[("c/9", "b/7"), ("c/9", "nobody/0")])
+    found = overlaps(mine, pictures(0, 1, 1, 0, 3), crosswalk=[("c/9", "b/7"), ("c/9", "nobody/0")])
     assert [tuple(row[:4]) for row in found.to_numpy()] == [
         ("a/1", "b/7", "corpus", "same voxels"),
         ("a/1", "b/8", "corpus", "near"),
         ("b/7", "c/9", "corpus", "crosswalk"),
     ]
-    assert found["similarity"][1] == pytest.approx(np.cos(0.1), abs=2e-3)
+    assert found["similarity"][1] == pytest.approx(1) and found["similarity"][[0, 2]].isna().all()
 
 
 def test_between_corpus_and_cohort_the_same_name_counts_too():
     mine, others = scans(("a", "1", "x"), ("a", "2", "y")), scans(("a", "2", "q"), ("t", "5", "x"))
-    found = overlaps(mine, unit(0.0, 1.0), others, unit(2.0, 3.0), place="t")
+    found = overlaps(mine, pictures(0, 1), others, pictures(2, 3), place="t")
     assert [tuple(row[:4]) for row in found.to_numpy()] == [
         ("a/1", "t/5", "t", "same voxels"),
         ("a/2", "a/2", "t", "same name"),
@@ -105,14 +73,52 @@ def test_between_corpus_and_cohort_the_same_name_counts_too():
         refuse_leakage(found, ["a/2", "a/1", "a/3"])
 
 
+def test_what_is_one_person_with_a_third_name_is_one_person():
+    mine, others = scans(("a", "1", "x"), ("a", "2", "y")), scans(("t", "5", "z"), ("t", "6", "w"))
+    pairs = [("t/5", "else/3"), ("else/4", "else/3"), ("else/4", "a/2"), ("a/1", "else/9")]
+    found = overlaps(mine, pictures(0, 1), others, pictures(2, 3), crosswalk=pairs)
+    assert [tuple(row[:4]) for row in found.to_numpy()] == [("a/2", "t/5", "corpus", "crosswalk")]
+
+
+def test_planted_repeats_in_a_thousand_random_manifests_are_all_refused(monkeypatch):
+    monkeypatch.setattr("braindino.corpus.audit.near", lambda *a, **k: [])  # pictures have tests of their own
+    rng = np.random.default_rng(0)
+    blank = np.zeros((40, *THUMBNAIL), np.uint8)
+    for number in range(1000):
+        names = rng.permutation(60)
+        sizes = rng.integers(4, 20, 2)
+        mine = [["m", str(name), f"voxels of m{name}"] for name in names[: sizes[0]]]
+        tests = [["t", str(name), f"voxels of t{name}"] for name in names[-sizes[1] :]]
+        planted, crosswalk = set(), []
+        for row in rng.choice(sizes[0], rng.integers(0, 4), replace=False):
+            other = tests[rng.integers(sizes[1])]
+            kind = rng.choice(["same name", "crosswalk", "same voxels"])
+            if kind == "same name":
+                tests.append([*mine[row][:2], "voxels of another day"])
+            elif kind == "crosswalk":
+                pair = "/".join(mine[row][:2]), "/".join(other[:2])
+                crosswalk.append(pair if rng.random() < 0.5 else pair[::-1])
+            else:
+                tests.append(["t", f"copy of {mine[row][1]}", mine[row][2]])
+            planted.add(f"m/{mine[row][1]}")
+        found = overlaps(
+            scans(*mine), blank[: len(mine)], scans(*tests), blank[: len(tests)], place="t", crosswalk=crosswalk
+        )
+        assert set(found["subject"]) == planted, number
+        if planted:
+            with pytest.raises(LeakageError, match=f"{len(planted)} subjects"):
+                refuse_leakage(found, ())
+        refuse_leakage(found, sorted(planted))
+
+
 @pytest.fixture
 def folders(tmp_path):
     """A corpus's source and a test cohort that holds one of its people under another name, and an unreadable file."""
     for number in range(4):
-        volume = person(number)
+        volume = head(seed=number)
         write_nifti(tmp_path / "source" / f"s{number}_T1w.nii.gz", volume.voxels[0], volume.affine)
     for number in (9, 2):
-        volume = person(number)
+        volume = head(seed=number)
         write_nifti(tmp_path / "trial" / f"t{number}_T1w.nii", volume.voxels[0], volume.affine)
     (tmp_path / "trial" / "bad_T1w.nii").write_text("no")
     return str(tmp_path / "source"), str(tmp_path / "trial"), tmp_path / "corpus"
@@ -131,6 +137,9 @@ def test_prepare_refuses_a_leak_until_it_is_acknowledged_and_builds_only_once(fo
     assert fingerprint(record) == corpus.fingerprint
     prepare([source], out, RECIPE, workers=1)  # another audit of the finished corpus builds nothing either
     assert read_record(out)["facts"]["overlaps"] == 0
+    np.save(out / "thumbnails.npy", np.zeros((4, 16, 19, 12), np.float16))
+    with pytest.raises(ValueError, match="built by another version"):
+        _audit(out, {}, (), "builtin", (1, None, None))
 
 
 def test_copies_within_a_corpus_are_listed(folders):
@@ -146,7 +155,37 @@ def test_copies_within_a_corpus_are_listed(folders):
     ]
 
 
+def test_cohorts_say_themselves_who_is_in_another_one(tmp_path):
+    """UCSF-PDGM's table names an exam of BraTS 2021; that one is the second id of a patient of BraTS 2021."""
+    ucsf, brats = tmp_path / "ucsf", tmp_path / "brats"
+    for number, name in enumerate(("0004", "0005")):
+        volume = head(seed=number)
+        for suffix in ("T1", "FLAIR"):
+            image = volume.voxels[0] + (3 if suffix == "FLAIR" else 0)
+            write_nifti(ucsf / f"UCSF-PDGM-{name}_nifti" / f"UCSF-PDGM-{name}_{suffix}.nii.gz", image, volume.affine)
+    (ucsf / "UCSF-PDGM-metadata_v5.csv").write_text("ID,BraTS21 ID\nUCSF-PDGM-004,BraTS2021_00639\nUCSF-PDGM-005,\n")
+    for number, name in enumerate(("00557", "00639", "00001")):
+        volume = head(seed=10 + number)
+        write_nifti(brats / f"BraTS2021_{name}/BraTS2021_{name}_t1.nii.gz", volume.voxels[0], volume.affine)
+    sources, out = [f"ucsf_pdgm={ucsf}"], tmp_path / "corpus"
+    with pytest.raises(LeakageError, match="1 subjects of the corpus"):
+        prepare(sources, out, RECIPE, workers=1, apart_from=[f"brats2021={brats}"])
+    found = pd.read_table(out / "overlaps.tsv")
+    assert [tuple(row[:4]) for row in found.to_numpy()] == [
+        ("ucsf_pdgm/UCSF-PDGM-0004", "brats2021/BraTS2021_00557", "brats2021", "crosswalk"),
+        ("ucsf_pdgm/UCSF-PDGM-0004", "brats2021/BraTS2021_00639", "brats2021", "crosswalk"),
+    ]
+    both = prepare([*sources, f"brats2021={brats}"], tmp_path / "both", RECIPE, workers=1)
+    assert list(both.overlaps["evidence"]) == ["crosswalk"] * 3 and set(both.overlaps["place"]) == {"corpus"}
+    (ucsf / "UCSF-PDGM-metadata_v5.csv").write_text("ID,BraTS21 ID\nUCSF-PDGM-004,n/a\nUCSF-PDGM-005,\n")
+    prepare([*sources, f"brats2021={brats}"], tmp_path / "both", RECIPE, workers=1)
+    assert len(pd.read_table(tmp_path / "both" / "overlaps.tsv")) == 1  # another table, another audit
+
+
 def test_a_crosswalk_without_its_columns_is_refused(tmp_path):
     (tmp_path / "x.tsv").write_text("a\tb\n1\t2\n")
     with pytest.raises(ValueError, match="columns subject and other"):
         read_crosswalk(tmp_path / "x.tsv")
+    (tmp_path / "y.tsv").write_text("subject\tother\na/1\tb/2\na/3\tn/a\n")
+    with pytest.raises(ValueError, match="row 2 lacks a name"):
+        read_crosswalk(tmp_path / "y.tsv")

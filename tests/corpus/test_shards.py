@@ -38,7 +38,7 @@ def write(folder, shards=3, neighbours=0):
         rows["position_mm"] = np.arange(len(rows))
         scan = {"cohort": "c", "subject": f"s{number % 2}", "session": "", "site": "", "contrast": "T1w"}
         scan |= {"axes": "RAS", "voxel_hash": f"{number:016x}", "slices": len(rows)}
-        write_shard(folder, number, values, rows, np.zeros((1, 2, 2, 2), np.float16), [scan], [])
+        write_shard(folder, number, values, rows, np.zeros((1, 2, 2, 2), np.uint8), [scan], [])
         every.append(stack)
     merge_parts(folder, shards)
     files = [path.name for pattern in ("*.npy", "*.tsv") for path in folder.glob(pattern)]
@@ -65,7 +65,7 @@ def test_every_float16_is_read_back_bit_by_bit(tmp_path):
     picture.reshape(-1)[: codes.size] = codes.view(np.float16)
     values, rows = pack(picture, -3.0)
     scan = dict.fromkeys(("cohort", "subject", "session", "site", "contrast", "axes", "voxel_hash"), "x")
-    write_shard(tmp_path, 0, values, rows, np.zeros((1, 2, 2, 2), np.float16), [scan | {"slices": 1}], [])
+    write_shard(tmp_path, 0, values, rows, np.zeros((1, 2, 2, 2), np.uint8), [scan | {"slices": 1}], [])
     merge_parts(tmp_path, 1)
     write_record(tmp_path, "prepare", {"recipe": {"size_px": 256}}, files=["index.npy", "scans.tsv", "shard-00000.npy"])
     assert np.array_equal(open_corpus(tmp_path).read(0).view(np.uint32), picture[0].view(np.uint32))

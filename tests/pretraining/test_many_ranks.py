@@ -35,12 +35,12 @@ def stages(tmp_path_factory):
         write_nifti(folder / "scans" / f"sub{number}_T1w.nii.gz", volume.voxels[0], volume.affine)
     recipe = Recipe(spacing_mm=4.0, size_px=48, slices=10)
     corpus = prepare([str(folder / "scans")], folder / "corpus", recipe, workers=1)
-    small = HeadConfig(hidden=32, bottleneck=16, prototypes=64)
+    small = HeadConfig(hidden=32, bottleneck=16, prototypes=64, unit_prototypes=True)
     one = PretrainConfig(
         corpus=corpus.folder,
         steps=STEPS,
         batch_size=8,
-        model=ViTConfig(dim=32, depth=2, heads=2, patch_size=8, layer_scale=0.1),
+        model=ViTConfig(dim=32, depth=2, heads=2, patch_size=8, layer_scale=1.0),
         crops=CropConfig(global_px=32, local_px=16, local_count=2),
         dino_head=small,
         ibot_head=small,

@@ -9,4 +9,5 @@ finds in conflict it passes to `tell`, one line per kind with every name: the de
 check COHORT=PATH` lists all of it. The result is a function of the files alone, not of the order of rows or folders.
 
 `participant["family"]` names people who are related, or one person under two ids; splits keep a family together.
+`participant["also_in"]` ("cohort/subject") names the same person elsewhere; `prepare` looks for both names.
 """

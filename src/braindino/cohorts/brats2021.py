@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from braindino.layouts.brats import read_brats
@@ -22,9 +23,18 @@ FAMILIES = {
 
 
 def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
-    """Every case folder with its contrasts and label map; the two patients with two ids share a family.
+    """Every case folder with its contrasts and label map.
+
+    The two patients with two ids share a family, and `also_in` of the second id names the first.
 
     Raises:
         ValueError: as `layouts.brats.read_brats`.
     """
-    return read_brats(root, "brats2021", tell, FAMILIES)
+    return tuple(map(_with_other_id, read_brats(root, "brats2021", tell, FAMILIES)))
+
+
+def _with_other_id(case: Case) -> Case:
+    family = FAMILIES.get(case.subject, case.subject)
+    if family == case.subject:
+        return case
+    return replace(case, participant={**case.participant, "also_in": f"brats2021/{family}"})

@@ -1,31 +1,26 @@
 """Who is in it twice: the same person under two names, within a corpus or in a corpus and a test cohort.
 
 Four kinds of evidence, the strongest first: the same subject name, the same person by a crosswalk table, the same
-voxels after reorientation (`voxel_hash`), and thumbnails that resemble each other more than two people's do.
+voxels after reorientation (`voxel_hash`), and brains that resemble each other more than two people's do (`near`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float16, Float32
+from jaxtyping import UInt8
 
+from braindino.corpus.near import near
 from braindino.record import read_table
 from braindino.types import Volume
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CELL_MM = 10.0
-THUMBNAIL = (16, 19, 12)
-"""Cells of a thumbnail along Right, Anterior, Superior: 160 x 190 x 120 mm of brain below the vertex."""
-NEAR = 0.87
-"""Thumbnails that correlate at least so much are taken for one person's (benchmarks/audit_recall.py)."""
-BLOCK = 2048
 OVERLAP_COLUMNS = ("subject", "other", "place", "evidence", "similarity")
 
 
@@ -43,59 +38,16 @@ def voxel_hash(volume: Volume) -> str:
     return found.hexdigest()[:16]
 
 
-def thumbnail(volume: Volume) -> Float16[np.ndarray, "r a s"]:
-    """The brain (first contrast, inside `brain_mask`) in cells of 10 mm, as ranks: a dot product is a correlation.
-
-    Cells hang from the top of the brain mask and are centred in the plane on its upper 100 mm, so that a field of
-    view cut from below, or another grid, changes little. A cell's value is the mean intensity of its brain voxels;
-    cells with brain in less than half of them are 0, the others are replaced by their ranks (any monotone change of
-    intensities is without effect), centred and divided by their norm.
-    """
-    mask = volume.brain_mask
-    assert mask is not None
-    weights = _cells(mask, volume.spacing_mm)
-    held = _reduce(mask.astype(np.float32), weights)
-    total = _reduce(np.where(mask, volume.voxels[0], 0).astype(np.float32), weights)
-    inside = held > 0.5 * CELL_MM**3 / float(np.prod(volume.spacing_mm))
-    picture = np.zeros(THUMBNAIL)
-    if inside.sum() > 1:
-        ranks = (total[inside] / held[inside]).argsort(kind="stable").argsort(kind="stable").astype(float)
-        picture[inside] = (ranks - ranks.mean()) / np.linalg.norm(ranks - ranks.mean())
-    return picture.astype(np.float16)
-
-
-def _cells(mask: Bool[np.ndarray, "i j k"], spacing_mm: tuple[float, float, float]) -> list[np.ndarray]:
-    """One matrix (cell, voxel) per axis: the share of each voxel that lies in each cell."""
-    top = int(np.flatnonzero(mask.any(axis=(0, 1)))[-1]) + 1
-    upper = mask[:, :, max(0, top - round(100 / spacing_mm[2])) : top]
-    centre = [float(np.average(np.arange(n) + 0.5, weights=upper.sum(axis=axes))) for n, axes in _planes(upper)]
-    starts = [c - cells * CELL_MM / mm / 2 for c, cells, mm in zip(centre, THUMBNAIL, spacing_mm, strict=False)]
-    starts.append(top - THUMBNAIL[2] * CELL_MM / spacing_mm[2])
-    weights = []
-    for start, cells, size, mm in zip(starts, THUMBNAIL, mask.shape, spacing_mm, strict=True):
-        edges = start + np.arange(cells + 1)[:, None] * CELL_MM / mm
-        voxels = np.arange(size)
-        weights.append(np.clip(np.minimum(edges[1:], voxels + 1) - np.maximum(edges[:-1], voxels), 0, None))
-    return [matrix.astype(np.float32) for matrix in weights]
-
-
-def _planes(mask: Bool[np.ndarray, "i j k"]) -> list[tuple[int, tuple[int, int]]]:
-    return [(mask.shape[0], (1, 2)), (mask.shape[1], (0, 2))]
-
-
-def _reduce(image: Float32[np.ndarray, "i j k"], weights: Sequence[np.ndarray]) -> Float32[np.ndarray, "r a s"]:
-    along = image @ weights[2].T
-    return np.asarray(np.einsum("ijc,bj,ai->abc", along, weights[1], weights[0], optimize=True), np.float32)
-
-
 def overlaps(
     mine: pd.DataFrame,
-    pictures: Float16[np.ndarray, "mine i j k"],
+    pictures: UInt8[np.ndarray, "mine r a s"],
     others: pd.DataFrame | None = None,
-    other_pictures: Float16[np.ndarray, "other i j k"] | None = None,
+    other_pictures: UInt8[np.ndarray, "other r a s"] | None = None,
     *,
     place: str = "corpus",
     crosswalk: Sequence[tuple[str, str]] = (),
+    workers: int = 1,
+    cluster: str | None = None,
 ) -> pd.DataFrame:
     """Pairs of subjects who seem to be one person, each pair once with its strongest evidence.
 
@@ -105,11 +57,14 @@ def overlaps(
         others: the same of a test cohort; None looks within `mine`, where an equal name is no finding.
         other_pictures: their thumbnails.
         place: what the table calls the others.
-        crosswalk: pairs of names ("cohort/subject") known to be one person, in either order.
+        crosswalk: pairs of names ("cohort/subject") known to be one person, in either order; what is one person
+            with one and the same third name is one person, too.
+        workers: processes for the close look at likely pairs.
+        cluster: address of a Dask scheduler instead.
 
     Returns:
         Columns `OVERLAP_COLUMNS`: subject and other ("cohort/subject"), place, evidence ("same name", "crosswalk",
-        "same voxels", "near"), similarity (correlation of the thumbnails where it was compared).
+        "same voxels", "near"), similarity (the resemblance of the brains where the evidence is "near").
     """
     import pandas as pd
 
@@ -118,7 +73,11 @@ def overlaps(
     second = pictures if other_pictures is None else other_pictures
     names, other_names = _names(mine), _names(others)
     found: dict[tuple[str, str], tuple[str, float]] = {}
-    for left, right, evidence, similarity in _evidence(mine, pictures, others, second, crosswalk, within):
+    near_ones = near(names, pictures, other_names, second, workers=workers, cluster=cluster)
+    for left, right, evidence, similarity in [
+        *_certain(mine, others, crosswalk, within),
+        *((left, right, "near", round(value, 4)) for left, right, value in near_ones),
+    ]:
         pair = names[left], other_names[right]
         if within:
             pair = min(pair), max(pair)
@@ -133,42 +92,35 @@ def _names(scans: pd.DataFrame) -> list[str]:
     return [f"{cohort}/{subject}" for cohort, subject in zip(scans["cohort"], scans["subject"], strict=True)]
 
 
-def _evidence(
-    mine: pd.DataFrame,
-    pictures: np.ndarray,
-    others: pd.DataFrame,
-    second: np.ndarray,
-    crosswalk: Sequence[tuple[str, str]],
-    within: bool,
+def _certain(
+    mine: pd.DataFrame, others: pd.DataFrame, crosswalk: Sequence[tuple[str, str]], within: bool
 ) -> Iterator[tuple[int, int, str, float]]:
-    """Findings as (row of mine, row of others, evidence, similarity), the strongest kind first."""
+    """Findings that need no threshold as (row of mine, row of others, evidence, NaN), the strongest kind first."""
     names, other_names = _names(mine), _names(others)
     if not within:
-        yield from _joined(names, other_names, "same name", lambda name: [name])
-    same: dict[str, list[str]] = {}
+        yield from _joined(names, other_names, "same name")
+    person = _people(crosswalk)
+    yield from _joined([person.get(name, "") for name in names], [person.get(n, "") for n in other_names], "crosswalk")
+    yield from _joined(list(mine["voxel_hash"]), list(others["voxel_hash"]), "same voxels")
+
+
+def _people(crosswalk: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Each name of a crosswalk, and the one of its person's names that stands for all of them."""
+    groups: dict[str, set[str]] = {}
     for one, two in crosswalk:
-        same.setdefault(one, []).append(two)
-        same.setdefault(two, []).append(one)
-    yield from _joined(names, other_names, "crosswalk", lambda name: same.get(name, []))
-    hashes, other_hashes = list(mine["voxel_hash"]), list(others["voxel_hash"])
-    yield from _joined(hashes, other_hashes, "same voxels", lambda name: [name])
-    flat, other_flat = (p.reshape(len(p), -1).astype(np.float32) for p in (pictures, second))
-    for start in range(0, len(flat), BLOCK):
-        first = start if within else 0
-        similar = flat[start : start + BLOCK] @ other_flat[first:].T
-        for left, right in zip(*np.nonzero(similar >= NEAR), strict=True):
-            yield start + int(left), first + int(right), "near", round(float(similar[left, right]), 4)
+        merged = groups.get(one, {one}) | groups.get(two, {two})
+        groups.update(dict.fromkeys(merged, merged))
+    return {name: min(group) for name, group in groups.items()}
 
 
-def _joined(
-    keys: Sequence[str], other_keys: Sequence[str], evidence: str, partners: Callable[[str], Sequence[str]]
-) -> Iterator[tuple[int, int, str, float]]:
+def _joined(keys: Sequence[str], other_keys: Sequence[str], evidence: str) -> Iterator[tuple[int, int, str, float]]:
+    """Rows with equal keys; an empty key equals nothing."""
     places: dict[str, list[int]] = {}
     for row, key in enumerate(other_keys):
         places.setdefault(key, []).append(row)
     for row, key in enumerate(keys):
-        for partner in partners(key):
-            yield from ((row, other, evidence, float("nan")) for other in places.get(partner, ()))
+        if key:
+            yield from ((row, other, evidence, float("nan")) for other in places.get(key, ()))
 
 
 def refuse_leakage(found: pd.DataFrame, acknowledged: Sequence[str]) -> None:
@@ -197,11 +149,14 @@ def read_crosswalk(path: Path) -> tuple[tuple[str, str], ...]:
     """Pairs of names from a table with the columns `subject` and `other`, each "cohort/subject".
 
     Raises:
-        ValueError: no such table, or columns are missing.
+        ValueError: no such table, columns are missing, or a cell is empty.
     """
     table = read_table(path, text=("subject", "other"))
     if not {"subject", "other"} <= set(table.columns):
         raise ValueError(
             f"{path} needs the columns subject and other (names as cohort/subject); it has {', '.join(table.columns)}"
         )
+    empty = (table[["subject", "other"]] == "").any(axis=1)
+    if empty.any():
+        raise ValueError(f"{path}: row {int(empty.argmax()) + 1} lacks a name; fill it or delete the row")
     return tuple(zip(table["subject"], table["other"], strict=True))

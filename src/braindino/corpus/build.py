@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16, Float32, Shaped
+from jaxtyping import Float32, Shaped, UInt8
 
-from braindino.corpus.audit import THUMBNAIL, thumbnail, voxel_hash
+from braindino.corpus.audit import voxel_hash
 from braindino.corpus.jobs import run_jobs
 from braindino.corpus.shards import is_written, pack, write_shard
+from braindino.corpus.thumbnail import THUMBNAIL, thumbnail
 from braindino.types import Scan, Volume
 from braindino.volume.brain import brain_mask
 from braindino.volume.choose import distinct
@@ -55,7 +56,7 @@ def build_shards(
 
 def fingerprints(
     scans: Sequence[Scan], extractor: str, workers: int, assume_orientation: str | None, cluster: str | None = None
-) -> Iterator[tuple[dict[str, Any], Float16[np.ndarray, "i j k"]] | None]:
+) -> Iterator[tuple[dict[str, Any], UInt8[np.ndarray, "r a s"]] | None]:
     """Identity with voxel hash, and thumbnail of each scan, in any order; None where it cannot be read."""
     jobs = [(_absolute(scan), assume_orientation, extractor) for scan in scans]
     yield from (result for _, result in run_jobs(_fingerprint, jobs, workers, cluster))
@@ -94,7 +95,7 @@ def _facts(scan: Scan, volume: Volume, found: Quality) -> dict[str, Any]:
 def _build_shard(
     folder: Path, number: int, scans: tuple[Scan, ...], recipe: Recipe, assume_orientation: str | None
 ) -> int:
-    values, rows, thumbnails = [np.zeros(0, "<u2")], [], [np.zeros((0, *THUMBNAIL), np.float16)]
+    values, rows, thumbnails = [np.zeros(0, "<u2")], [], [np.zeros((0, *THUMBNAIL), np.uint8)]
     kept: list[dict[str, Any]] = []
     quarantine: list[dict[str, Any]] = []
     for scan in scans:

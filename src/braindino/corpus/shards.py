@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from isal.isal_zlib import crc32
-from jaxtyping import Float16, Float32, Int, Shaped, UInt16
+from jaxtyping import Float32, Int, Shaped, UInt8, UInt16
 
 from braindino.config import from_dict
 from braindino.record import RECORD, fingerprint, read_record, read_table, sha256, write_array, write_bytes, write_table
@@ -141,7 +141,7 @@ class Corpus:
         """Subject of each scan, as "cohort/subject"."""
         return [f"{cohort}/{subject}" for cohort, subject in self.scans[["cohort", "subject"]].to_numpy(str)]
 
-    def thumbnails(self) -> Float16[np.ndarray, "scan i j k"]:
+    def thumbnails(self) -> UInt8[np.ndarray, "scan r a s"]:
         """One small picture per scan, for `audit`."""
         return np.asarray(np.load(self.folder / "thumbnails.npy", allow_pickle=False))
 
@@ -256,7 +256,7 @@ def write_shard(
     number: int,
     values: UInt16[np.ndarray, " value"],
     rows: Shaped[np.ndarray, " slice"],
-    thumbnails: Float16[np.ndarray, "scan i j k"],
+    thumbnails: UInt8[np.ndarray, "scan r a s"],
     scans: Sequence[dict[str, Any]],
     quarantine: Sequence[dict[str, Any]],
 ) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from braindino.config import to_dict
 from braindino.corpus.audit import overlaps, read_crosswalk, refuse_leakage
 from braindino.corpus.build import build_shards, fingerprints, plan
 from braindino.corpus.shards import QUARANTINE_COLUMNS, SCAN_TEXT, Corpus, merge_parts, open_corpus
+from braindino.corpus.thumbnail import THUMBNAIL
 from braindino.pipeline.sources import read_sources
 from braindino.progress import progress
-from braindino.record import digest, is_done, read_record, read_table, sha256, write_json, write_record, write_table
+from braindino.record import digest, is_done, read_record, read_table, write_json, write_record, write_table
 from braindino.types import Scan
 from braindino.volume.recipe import Recipe
 
@@ -54,7 +56,8 @@ def prepare(
         volume: which image of scans that hold several (see `read_volume`).
         apart_from: test cohorts, as `sources`, of whose subjects none may be in the corpus.
         acknowledge: subjects of the corpus ("cohort/subject") that may overlap with them nevertheless.
-        crosswalk: table of names that are one person (columns subject, other).
+        crosswalk: table of names that are one person (columns subject, other), besides those that the cohorts
+            themselves know (`participant["also_in"]`).
 
     Raises:
         LeakageError: a subject is in the corpus and in a test cohort, and not in `acknowledge`. What was built stays;
@@ -68,7 +71,8 @@ def prepare(
     tests = read_sources(apart_from)
     out = Path(out)
     built: dict[str, Any] = {"recipe": to_dict(recipe), "assume_orientation": assume_orientation, "volume": volume}
-    audited = {"acknowledge": sorted(acknowledge), "crosswalk": sha256(crosswalk) if crosswalk else None}
+    pairs = sorted({*named.crosswalk, *tests.crosswalk, *(read_crosswalk(crosswalk) if crosswalk else ())})
+    audited = {"acknowledge": sorted(acknowledge), "crosswalk": digest(pairs) if pairs else None}
     everything = parents | {f"apart from {name}": known for name, known in tests.fingerprints.items()}
     if is_done(out, "prepare", built | audited, everything):
         return open_corpus(out)
@@ -76,7 +80,6 @@ def prepare(
     with _claimed(out, {"config": built, "parents": parents}):
         if not _is_built(out):
             _build(out, plan(scans), recipe, hands)
-        pairs = read_crosswalk(crosswalk) if crosswalk else ()
         found, unread = _audit(out, tests.scans, pairs, recipe.brain_extractor, hands)
         write_table(out / "overlaps.tsv", found)
         refuse_leakage(found, acknowledge)
@@ -134,7 +137,10 @@ def _audit(
 
     mine = read_table(out / "scans.tsv", text=SCAN_TEXT)
     pictures = np.load(out / "thumbnails.npy", allow_pickle=False)
-    found, unread = [overlaps(mine, pictures, crosswalk=crosswalk)], 0
+    if pictures.shape[1:] != THUMBNAIL or pictures.dtype != np.uint8:
+        raise ValueError(f"{out} was built by another version, whose thumbnails differ; delete it and build it again")
+    compare = partial(overlaps, mine, pictures, crosswalk=crosswalk, workers=hands[0], cluster=hands[2])
+    found, unread = [compare()], 0
     for name, scans in tests.items():
         prints = []
         with progress(f"audit {name}", len(scans)) as advance:
@@ -146,7 +152,7 @@ def _audit(
             prints.sort(key=lambda seen: [seen[0][key] for key in ("subject", "session", "contrast", "voxel_hash")])
             others = pd.DataFrame([row for row, _ in prints])
             thumbnails = np.stack([picture for _, picture in prints])
-            found.append(overlaps(mine, pictures, others, thumbnails, place=name, crosswalk=crosswalk))
+            found.append(compare(others, thumbnails, place=name))
     filled = [part for part in found if len(part)] or found[:1]
     return pd.concat(filled, ignore_index=True), unread
 

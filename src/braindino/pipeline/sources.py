@@ -11,6 +11,7 @@ from braindino.config import read_config
 from braindino.layouts.cases import Notes, Tell
 from braindino.progress import note
 from braindino.record import digest, fingerprint, read_record
+from braindino.tasks import known
 from braindino.types import Case, Scan
 
 MOST_YEARS = 120
@@ -33,6 +34,8 @@ class Sources:
     fingerprints: dict[str, str]
     notes: dict[str, list[str]]
     """What its cohort left out or found in conflict, where there is anything."""
+    crosswalk: list[tuple[str, str]]
+    """Pairs of names ("cohort/subject") that are one person, from the cohorts' `participant["also_in"]`."""
 
 
 def read_sources(sources: Sequence[str], volume: str | None = None) -> Sources:
@@ -42,7 +45,7 @@ def read_sources(sources: Sequence[str], volume: str | None = None) -> Sources:
         ValueError: as `read_source` and `listed_sources`; two sources that have ids of their own and one name; one
             scan twice.
     """
-    found = Sources({}, {}, {})
+    found = Sources({}, {}, {}, [])
     for source in listed_sources(sources):
         told: list[str] = []
         cohort, cases = read_source(source, volume, tell=told.append)
@@ -51,6 +54,7 @@ def read_sources(sources: Sequence[str], volume: str | None = None) -> Sources:
         name = cohort if number == 1 else f"{cohort} #{number}"
         found.scans[name] = scans
         found.fingerprints[name] = source_fingerprint(source, cases)
+        found.crosswalk.extend(_crosswalk(cases))
         if told:
             found.notes[name] = told
         for line in told:
@@ -123,6 +127,16 @@ def _described(cases: Sequence[Case], tell: Tell) -> list[Scan]:
         scans += [replace(scan, age=None if age is None else float(age), sex=sex) for scan in case.scans]
     notes.tell(tell)
     return scans
+
+
+def _crosswalk(cases: Sequence[Case]) -> list[tuple[str, str]]:
+    """Pairs of names that are one person, where `also_in` holds a name ("cohort/subject")."""
+    pairs = set()
+    for case in cases:
+        other = case.participant.get("also_in")
+        if known(other) and "/" in str(other):
+            pairs |= {(f"{scan.cohort}/{scan.subject}", str(other)) for scan in case.scans}
+    return sorted(pairs)
 
 
 def _distinct(new: list[Scan], known: Sequence[Scan]) -> list[Scan]:

@@ -38,7 +38,8 @@ class Prepare:
     acknowledge: tuple[str, ...] = ()
     """Subjects of the corpus ("cohort/subject") that may be in a test cohort nevertheless."""
     crosswalk: Path | None = None
-    """Table of names that are one person: columns subject and other, each "cohort/subject"."""
+    """Table of names that are one person, besides those that cohorts know: columns subject and other, each
+    "cohort/subject"."""
 
     def run(self) -> None:
         """Prepare and say what came out."""
