@@ -13,9 +13,12 @@ import pytest
 from safetensors.torch import load_file
 
 from braindino.config import to_dict
+from braindino.corpus.shards import open_corpus
 from braindino.model.config import ViTConfig
 from braindino.pipeline.prepare import prepare
 from braindino.pipeline.pretrain import pretrain
+from braindino.pretraining import loop
+from braindino.pretraining.batches import Batches, training_subjects
 from braindino.pretraining.config import ComputeConfig, CropConfig, HeadConfig, LossConfig, OptimConfig, PretrainConfig
 from braindino.record import write_json
 from braindino.volume.io import write_nifti
@@ -50,7 +53,7 @@ def stages(tmp_path_factory):
     )
     pretrain(one, folder / "one")
     high = replace(one.crops, global_px=48, gram_px=48)
-    loss = LossConfig(gram=1.5, local=0.5, koleo_group=4, gram_refresh=7, centring="ema")
+    loss = LossConfig(gram=1.5, local=0.5, koleo_group=4, gram_refresh=7)
     two = replace(one, initial=folder / "one", crops=high, loss=loss)
     pretrain(two, folder / "two")
     return folder, {"one": one, "two": two}
@@ -89,3 +92,87 @@ def test_two_processes_give_the_curve_of_one(tmp_path, stages, stage, parallel):
     ours, theirs = (load_file(path / "teacher.safetensors") for path in (tmp_path / "run", folder / stage))
     for name, value in theirs.items():
         assert np.allclose(ours[name], value, rtol=1e-4, atol=1e-6), name
+
+
+def test_another_number_of_processes_goes_on_from_where_one_was_stopped(tmp_path, stages):
+    """Two FSDP processes, terminated; then one; then two with DDP: the curve is the undisturbed one's."""
+    folder, configs = stages
+    process = run(folder, configs["one"], tmp_path / "run", parallel="fsdp", checkpoint_every=2)
+    saved = tmp_path / "run" / "checkpoints" / "0000002" / "record.json"
+    deadline = time.monotonic() + 240
+    while not saved.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode and "is saved; the same command goes on" in errors, errors
+    before = len(curve(tmp_path / "run"))
+    assert 2 <= before < STEPS
+    one = replace(configs["one"], compute=ComputeConfig(checkpoint_every=2))
+    stop_after(one, tmp_path / "run", min(before + 4, STEPS - 2))
+    process = run(folder, configs["one"], tmp_path / "run")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert_same_curve(curve(tmp_path / "run"), curve(folder / "one"))
+
+
+def stop_after(config, out, steps):
+    """One process, terminated by its own hand after `steps` steps."""
+    real = loop._step
+
+    def terminated(*arguments):
+        if arguments[-2] + 1 >= steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(loop, "_step", terminated)
+        pretrain(config, out)
+    assert stopped.value.code == loop.TERMINATED and len(curve(out)) == steps
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"centring": "ema"}, {"koleo_group": 4}],
+    ids=["sinkhorn", "ema", "groups of 4"],
+)
+def test_passes_add_up_to_the_step(tmp_path, stages, change):
+    """Targets are balanced over the whole step, whatever the passes."""
+    _, configs = stages
+    config = replace(
+        configs["two"], steps=4, loss=replace(configs["two"].loss, **({"koleo_group": 2, "koleo": 0.0} | change))
+    )
+    for name, micro_batch in (("whole", 0), ("passes", 4)):
+        pretrain(replace(config, compute=ComputeConfig(micro_batch=micro_batch)), tmp_path / name)
+    for ours, theirs in zip(curve(tmp_path / "passes"), curve(tmp_path / "whole"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-7)
+
+
+def test_what_cannot_be_shared_out_is_refused(tmp_path, stages):
+    _, configs = stages
+    one = configs["one"]
+    with pytest.raises(ValueError, match="micro_batch 3 does not divide the 8 slices"):
+        pretrain(replace(one, compute=ComputeConfig(micro_batch=3)), tmp_path / "run")
+    with pytest.raises(ValueError, match="koleo looks for neighbours among 8 slices"):
+        pretrain(replace(one, compute=ComputeConfig(micro_batch=2)), tmp_path / "run")
+    corpus = open_corpus(one.corpus)
+    batches = Batches(corpus, one, training_subjects(corpus, one), rank=0, ranks=3)
+    with pytest.raises(ValueError, match="batch_size 8 cannot be shared by 3 processes"):
+        batches.passes(0)
+
+
+def test_recomputed_blocks_give_the_same_step(tmp_path, stages):
+    """Also with drop path, whose draws the second computation has to repeat."""
+    _, configs = stages
+    model = replace(configs["one"].model, drop_path=0.3)
+    config = replace(configs["one"], steps=3, model=model)
+    pretrain(config, tmp_path / "plain")
+    pretrain(replace(config, compute=ComputeConfig(checkpoint_activations=True)), tmp_path / "again")
+    assert curve(tmp_path / "again") == curve(tmp_path / "plain")
+
+
+def test_worker_processes_make_the_same_batches(tmp_path, stages):
+    _, configs = stages
+    config = replace(configs["two"], steps=4)
+    pretrain(config, tmp_path / "thread")
+    pretrain(replace(config, compute=ComputeConfig(workers=2)), tmp_path / "workers")
+    assert curve(tmp_path / "workers") == curve(tmp_path / "thread")

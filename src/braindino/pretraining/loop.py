@@ -63,7 +63,6 @@ def train(
     schedules = schedules_of(config)
     with _terminated() as asked:
         for step, passes in enumerate(batches(first), start=first):
-            torch.manual_seed(_seed(config, step, ranks))
             entry = _step(trainee, [batch.to(ranks.device) for batch in passes], config, schedules, step, ranks)
             bad = 0 if entry["finite"] else bad + 1
             if bad:
@@ -136,6 +135,7 @@ def _gradients(
     cls = []
     for number, (batch, target) in enumerate(zip(passes, targets, strict=True)):
         crops = [batch.global_crops] + ([batch.local_crops] if len(batch.local_crops) else [])
+        torch.manual_seed(_seed(config, step, ranks.rank * len(passes) + number))
         directions = torch.Generator().manual_seed(step)
         with _joined_at(trainee.forward, number + 1 == len(passes)), autocast(config.compute, ranks.device):
             seen = trainee.forward(crops, [batch.patch_masks, None][: len(crops)], batch.patch_masks)
@@ -176,13 +176,13 @@ def _check_shares(config: PretrainConfig, samples: int, ranks: Ranks) -> None:
         )
 
 
-def _seed(config: PretrainConfig, step: int, ranks: Ranks) -> int:
-    """Seed of torch's generator at a step (drop path, RoPE augmentation).
+def _seed(config: PretrainConfig, step: int, part: int) -> int:
+    """Seed of torch's generator for a pass, the `part`-th of the step over all ranks (RoPE augmentation, drop path).
 
-    Without drop path it is the same on all ranks, and so is the augmentation; drop path must differ between them.
+    RoPE is augmented alike for the whole batch, so without drop path all parts have one seed. With it, parts must not
+    drop the same places.
     """
-    own = ranks.rank if config.model.drop_path else 0
-    return (config.seed * 1_000_003 + step * 7919 + own * 104_729 + 17) % 2**63
+    return (config.seed * 1_000_003 + step * 7919 + (part if config.model.drop_path else 0) * 104_729 + 17) % 2**63
 
 
 @contextlib.contextmanager
