@@ -11,7 +11,7 @@ from braindino.config import from_dict, to_dict
 from braindino.corpus.shards import Corpus, open_corpus
 from braindino.pretraining.config import PretrainConfig
 from braindino.progress import progress
-from braindino.record import fingerprint, is_done, read_record, write_bytes, write_record
+from braindino.record import claimed, fingerprint, is_done, read_record, write_bytes, write_record
 
 
 def pretrain(config: PretrainConfig, out: Path) -> Path:
@@ -21,7 +21,8 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
     A killed run goes on from its newest intact checkpoint to the same result; a finished one is not repeated.
 
     Raises:
-        ValueError: no corpus, an `initial` run that does not fit, another run in `out`, a loss that is not finite.
+        ValueError: no corpus, an `initial` run that does not fit, another run in `out` or a process
+            that is writing there, a loss that is not finite.
     """
     import torch
 
@@ -42,13 +43,14 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batches = Batches(corpus, config, training_subjects(corpus, config))
     start = _initial(config) if config.initial is not None else None
-    with progress(f"pretrain {out.name}", config.steps) as advance:
-        teacher = train(config, batches, out, start, device, advance)
-    source = {"corpus": corpus.fingerprint, "steps": config.steps, "excluded": list(config.exclude)}
-    save_encoder(out / "encoder.safetensors", teacher.backbone.cpu(), to_dict(corpus.recipe), source)
-    write_bytes(out / "teacher.safetensors", _network_bytes(teacher))
-    files = ["encoder.safetensors", "teacher.safetensors", "log.jsonl"]
-    write_record(out, "pretrain", to_dict(config), parents=parents, files=files)
+    with claimed(out):
+        with progress(f"pretrain {out.name}", config.steps) as advance:
+            teacher = train(config, batches, out, start, device, advance)
+        source = {"corpus": corpus.fingerprint, "steps": config.steps, "excluded": list(config.exclude)}
+        save_encoder(out / "encoder.safetensors", teacher.backbone.cpu(), to_dict(corpus.recipe), source)
+        write_bytes(out / "teacher.safetensors", _network_bytes(teacher))
+        files = ["encoder.safetensors", "teacher.safetensors", "log.jsonl"]
+        write_record(out, "pretrain", to_dict(config), parents=parents, files=files)
     return out / "encoder.safetensors"
 
 
