@@ -5,11 +5,13 @@ import pytest
 from braindino.record import fingerprint, read_record
 from faults import Count, attempts
 
+RACES = {"prepare": 20, "pretrain": 20, "encode": 20, "fit": 20, "predict": 6, "score": 6, "analyze": 4, "report": 4}
 
-@pytest.mark.parametrize("name", ["prepare", "pretrain", "encode", "fit", "predict", "score", "analyze", "report"])
+
+@pytest.mark.parametrize("name", RACES)
 def test_the_second_refuses(tmp_path, zygote, verbs, name):
     verb, count = verbs[name], Count(21, f"two runs of {name} in one folder at once")
-    for number in attempts(1, 13):
+    for number in attempts(1, RACES[name]):
         out, logs = tmp_path / f"out{number}", [tmp_path / "a.log", tmp_path / "b.log"]
         started = [zygote.start(verb.into(out), log) for log in logs]
         codes = [zygote.wait(pid) for pid in started]
