@@ -119,7 +119,7 @@ if not args.save_bet_mask:
     os.remove(mask)
 """
 SYNTHSTRIP = """#!{python}
-# The arguments of mri_synthstrip of FreeSurfer 7.4; instead of its network a threshold.
+# The arguments of FreeSurfer's mri_synthstrip; instead of its network a threshold.
 import argparse, sys
 import nibabel as nib
 import numpy as np
