@@ -143,9 +143,9 @@ def small_disk(place):
 def test_a_full_disk_is_said_and_leaves_what_was_there(tmp_path, zygote, verbs):
     """On a real small file system where the process may mount one, else with a limit on the size of files."""
     names, chance = ["prepare", "pretrain", "encode", "score", "report", "predict"], random.Random(16)
-    kind = "a disk that is full" if os.geteuid() == 0 else "a limit on the size of files"
-    count, log = Count(16, f"{kind}, then room again"), tmp_path / "log"
+    log = tmp_path / "log"
     with small_disk(tmp_path / "disk") as resize:
+        count = Count(16, f"{'a disk that is full' if resize else 'a limit on the size of files'}, then room again")
         for number in attempts(len(names), 50):
             verb = verbs[names[number % len(names)]]
             sizes = [path.stat().st_size for path in verb.folder.rglob("*") if path.is_file()]
