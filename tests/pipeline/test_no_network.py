@@ -20,7 +20,9 @@ from pathlib import Path
 asked, heard, done = [], set(), threading.Event()
 
 def hook(event, arguments):
-    if event.startswith("socket.") and event not in ("socket.__new__", "socket.gethostname"):
+    # as it is imported (by nilearn), urllib3 binds to port 0 of ::1 to see whether there is IPv6, and closes it
+    probe = event == "socket.bind" and arguments[1] == ("::1", 0)
+    if event.startswith("socket.") and event not in ("socket.__new__", "socket.gethostname") and not probe:
         asked.append(f"{event} {arguments[1:]}")
 
 def listen():
