@@ -230,9 +230,10 @@ def read_record(folder: Path, verb: str | None = None, *, verify: bool = True) -
         raise ValueError(f"{folder} {what}; run {by} to completion first")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        files = record["files"].items()
-        if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name, _ in files):
-            raise ValueError("a file outside of the folder")
+        whole = all(name in record for name in ("verb", "config", "parents", "facts"))
+        files = [(name, {"size": known["size"], "sha256": known["sha256"]}) for name, known in record["files"].items()]
+        if not whole or any(".." in PurePosixPath(name).parts or name.startswith("/") for name, _ in files):
+            raise ValueError("a part is missing, or a file lies outside of the folder")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is damaged; delete {folder} and make it again") from None
     if verb is not None and record.get("verb") != verb:
