@@ -18,7 +18,7 @@ test: $(VENV)/.for-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 stress: $(VENV)/.for-test
-	BRAINDINO_STRESS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/volume/test_faults.py tests/corpus/test_kill.py
+	BRAINDINO_STRESS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $$(grep -l 'Count(' tests/*/test_*.py tests/test_*.py)
 
 lint: $(VENV)/.for-test
 	$(BIN)/ruff check

@@ -15,7 +15,6 @@ import resource
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,11 +85,12 @@ def measure(config: PretrainConfig, checkpointing: bool) -> int:
 def train(config: PretrainConfig, checkpointing: bool) -> None:
     """Two steps on noise, as `pretraining.loop` does them."""
     import torch
-    from torch.utils.checkpoint import checkpoint
 
     from braindino.model.vit import VisionTransformer
     from braindino.pretraining.masks import sample_masks
-    from braindino.pretraining.networks import Batch, Network, step_loss, update_teacher
+    from braindino.pretraining.networks import Batch, Network, update_teacher
+    from braindino.pretraining.ranks import Ranks
+    from braindino.pretraining.step import Temperatures, student_loss, teacher_targets
 
     (global_px, local_px, gram_px, _), samples = config.crops.shares[0], config.batch_size
     side = global_px // config.model.patch_size
@@ -100,16 +100,16 @@ def train(config: PretrainConfig, checkpointing: bool) -> None:
     batch = Batch(*(torch.randn(n * samples, 1, px, px) for n, px in zip(counts, sides, strict=True)), masks)
     student, teacher = Network(config).train(), Network(config).eval().requires_grad_(False)
     gram = VisionTransformer(config.model).eval().requires_grad_(False) if config.loss.gram > 0 else None
-    if checkpointing:
-        for block in student.backbone.blocks:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    student.backbone.checkpoint_activations = checkpointing
     optimiser = torch.optim.AdamW(student.parameters(), foreach=True)
-    temperatures = {"teacher_temperature": 0.07, "student_temperature": 0.1}
     for _ in range(2):
         optimiser.zero_grad()
-        loss = step_loss(student, teacher, gram, batch, config.loss, **temperatures)
-        loss.total.backward()
-        del loss
+        (targets,) = teacher_targets(teacher, [batch], config.loss, 0.07, Ranks())
+        crops = [batch.global_crops] + ([batch.local_crops] if len(batch.local_crops) else [])
+        seen = student(crops, [batch.patch_masks, None][: len(crops)], batch.patch_masks)
+        loss = student_loss(seen, targets, batch, config.loss, Temperatures(0.07, 0.1), Ranks(), gram)["total"]
+        loss.backward()
+        del seen, targets, loss
         optimiser.step()
         update_teacher(teacher, student, 0.99)
 

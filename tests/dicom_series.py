@@ -10,9 +10,12 @@ SHAPE, SPACING = (20, 24, 12), (2.0, 3.0, 4.0)
 AXES = {"axial": ((1, 0, 0), (0, 1, 0)), "sagittal": ((0, 1, 0), (0, 0, -1)), "oblique": ((1, 0, 0), (0, 0.8, 0.6))}
 
 
-def series(folder, *, axes="axial", number=3, echo=1, kind=("ORIGINAL", "PRIMARY", "M", "ND"), gain=1):
-    """A small MR series: file `z` is the plane z, whose pixel (row r, column c) has the value 100 + c + 3 r + 50 z."""
-    columns, rows, slices = SHAPE
+def series(folder, *, axes="axial", number=3, echo=1, kind=("ORIGINAL", "PRIMARY", "M", "ND"), gain=1, image=None):
+    """A small MR series: file `z` is the plane z, whose pixel (row r, column c) has the value 100 + c + 3 r + 50 z.
+
+    With `image` (column, row, z) its values instead.
+    """
+    columns, rows, slices = SHAPE if image is None else image.shape
     right, down = (np.array(a, float) for a in AXES[axes])
     normal = np.cross(right, down)
     study = "1.2.826.0.1.3680043.8.498.1"
@@ -38,6 +41,7 @@ def series(folder, *, axes="axial", number=3, echo=1, kind=("ORIGINAL", "PRIMARY
         one.Rows, one.Columns, one.BitsAllocated, one.BitsStored, one.HighBit = rows, columns, 16, 16, 15
         one.SamplesPerPixel, one.PhotometricInterpretation, one.PixelRepresentation = 1, "MONOCHROME2", 0
         r, c = np.mgrid[:rows, :columns]
-        one.PixelData = (gain * (100 + c + 3 * r + 50 * z)).astype("<u2").tobytes()
+        plane = gain * (100 + c + 3 * r + 50 * z) if image is None else image[:, :, z].T
+        one.PixelData = plane.astype("<u2").tobytes()
         pydicom.dcmwrite(folder / f"{number}-{echo}-{kind[2]}-{z}.dcm", one, enforce_file_format=True)
     return folder

@@ -3,6 +3,7 @@ import errno
 import json
 import os
 import re
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from braindino.record import (
     is_done,
     read_record,
     read_table,
+    write_array,
     write_bytes,
     write_record,
     write_table,
@@ -58,6 +60,20 @@ def test_a_fault_at_any_step_of_a_write_leaves_the_old_content(tmp_path, monkeyp
             assert k == 3  # file, rename, folder
             return
     pytest.fail("the fault kept firing")
+
+
+@pytest.mark.parametrize("length", [400, 500, 5000])
+def test_an_array_that_does_not_fit_is_never_cut_silently(tmp_path, length):
+    """numpy writes into a real file past Python and does not see that its last block found no room."""
+    path, (soft, hard) = tmp_path / "x.npy", resource.getrlimit(resource.RLIMIT_FSIZE)
+    write_array(path, np.zeros(3))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8 * length, hard))
+    try:
+        with pytest.raises(OSError, match=r"x\.npy"):
+            write_array(path, np.zeros(length))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert np.array_equal(np.load(path, allow_pickle=False), np.zeros(3))
 
 
 def test_an_exception_while_writing_leaves_nothing(tmp_path):
@@ -119,9 +135,10 @@ def test_tables_round_trip_and_defuse_formulas(tmp_path):
     table = pd.DataFrame({"name": ["=1+1", "-3.5", "@x", "plain", "07"], "value": [1.5, np.nan, -2.0, 1e-9, 3.0]})
     write_table(tmp_path / "t.tsv", table)
     read = read_table(tmp_path / "t.tsv", text=("name",))
-    assert list(read["name"]) == ["'=1+1", "-3.5", "'@x", "plain", "07"]
+    assert list(read["name"]) == list(table["name"])
     assert np.allclose(read["value"], table["value"], equal_nan=True)
-    assert "n/a" in (tmp_path / "t.tsv").read_text()
+    written = (tmp_path / "t.tsv").read_text()
+    assert "n/a" in written and "'=1+1\t" in written and "\n-3.5\t" in written and "'@x\t" in written
 
 
 def test_a_missing_or_binary_table_is_an_error(tmp_path):

@@ -10,19 +10,28 @@ fingerprints of the parents, and size and SHA-256 of each file. Readers trust co
 from __future__ import annotations
 
 import contextlib
+import csv
+import errno
+import fcntl
 import hashlib
 import io
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 RECORD = "record.json"
+LOCK = ".lock"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors that are the disk's, not those of the case at hand: they stop a verb."""
+_FORMULA = re.compile(r"'*[=+\-@\t\r\0]")
+_NUMBER = re.compile(r"[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @contextlib.contextmanager
@@ -42,15 +51,42 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, path)  # noqa: PTH105 (the fault tests stand in for it)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say of which file it has no room for
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold `folder` (made where it is missing) as the only process that writes there.
+
+    The lock is the kernel's (flock on a file `.lock`), so that it ends with its process, however that dies. What a
+    killed process left half-written is removed.
+
+    Raises:
+        ValueError: another process is writing there.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process is writing to {folder}; wait for it or choose another --out") from None
+        for left_by_the_killed in folder.rglob(".*.tmp-*"):
+            left_by_the_killed.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -60,11 +96,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_array(path: Path, array: Any) -> None:
-    """Write a numpy array as `.npy` (no pickle), atomically; `numpy.load` opens it."""
+    """Write a numpy array as `.npy` (no pickle), atomically; `numpy.load` opens it.
+
+    By way of memory: into a file numpy writes past Python, and does not notice when the disk is full.
+    """
     import numpy as np
 
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
     with atomic(path) as handle:
-        np.save(handle, array, allow_pickle=False)
+        handle.write(buffer.getbuffer())
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -75,16 +116,26 @@ def write_json(path: Path, data: Any) -> None:
 def write_table(path: Path, table: Any) -> None:
     """Write a pandas table as TSV (missing = `n/a`, 9 significant digits), atomically.
 
-    A text cell that a spreadsheet would run as a formula (leading = + - @, tab, CR) and that is not a plain
-    number gets a leading apostrophe.
+    A text cell that a spreadsheet would run as a formula (leading = + - @, tab, CR, NUL, also behind apostrophes) and
+    that is not a plain number gets a leading apostrophe, which `read_table` takes off again.
     """
+    import pandas as pd
+
     safe = table.copy()
     for column in safe.columns:
-        if safe[column].dtype == object:
+        if not pd.api.types.is_numeric_dtype(safe[column]):
             safe[column] = [_defuse(cell) for cell in safe[column]]
-    buffer = io.StringIO()
-    safe.to_csv(buffer, sep="\t", index=False, na_rep="n/a", float_format="%.9g", lineterminator="\n")
-    write_bytes(path, buffer.getvalue().encode())
+    form: dict[str, Any] = {
+        "sep": "\t",
+        "index": False,
+        "na_rep": "n/a",
+        "float_format": "%.9g",
+        "lineterminator": "\n",
+    }
+    text = safe.to_csv(**form)
+    if "\r" in text:  # ends a row for a reader, unless it is quoted
+        text = safe.to_csv(**form, quoting=csv.QUOTE_ALL)
+    write_bytes(path, text.encode())
 
 
 def read_table(path: Path, text: Sequence[str] = ()) -> Any:
@@ -97,22 +148,25 @@ def read_table(path: Path, text: Sequence[str] = ()) -> Any:
 
     if not Path(path).is_file():
         raise ValueError(f"no table {path}")
+    data = Path(path).read_bytes()
+    form: dict[str, Any] = {"dtype": dict.fromkeys(text, str), "na_values": ["n/a"], "keep_default_na": False}
+    form["engine"] = "python" if b"\0" in data else "c"  # pandas' fast one ends a cell at a NUL
     try:
-        return pd.read_csv(
-            path, sep="\t", dtype=dict.fromkeys(text, str), na_values=["n/a"], keep_default_na=False
-        ).fillna(dict.fromkeys(text, ""))
+        table = pd.read_csv(io.BytesIO(data), sep="\t", **form).fillna(dict.fromkeys(text, ""))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a tab-separated table: {error}") from None
+    for column in table.columns:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            table[column] = [_fused(cell) for cell in table[column]]
+    return table
 
 
 def _defuse(cell: Any) -> Any:
-    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return "'" + cell
-    return cell
+    return "'" + cell if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+def _fused(cell: Any) -> Any:
+    return cell[1:] if isinstance(cell, str) and cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def sha256(path: Path) -> str:
@@ -176,7 +230,10 @@ def read_record(folder: Path, verb: str | None = None, *, verify: bool = True) -
         raise ValueError(f"{folder} {what}; run {by} to completion first")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        files = record["files"].items()
+        whole = all(name in record for name in ("verb", "config", "parents", "facts"))
+        files = [(name, {"size": known["size"], "sha256": known["sha256"]}) for name, known in record["files"].items()]
+        if not whole or any(".." in PurePosixPath(name).parts or name.startswith("/") for name, _ in files):
+            raise ValueError("a part is missing, or a file lies outside of the folder")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is damaged; delete {folder} and make it again") from None
     if verb is not None and record.get("verb") != verb:

@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 from braindino.volume.io import write_nifti
+from faults import Count, attempts
 from phantom import head
 
-KILLS = 50 if os.environ.get("BRAINDINO_STRESS") else 3
+KILLS = len(attempts(3, 50))
 RUN = """
 import sys
 from pathlib import Path
@@ -84,3 +85,6 @@ def test_killed_at_random_and_resumed_gives_the_same_bytes(tmp_path):
         hidden = {path.name for path in out.iterdir() if path.name.startswith(".")}
         assert hidden <= {".plan.json", ".lock"} and not (out / "parts").exists()
         round_number += 1
+    count = Count(14, "SIGKILL during prepare with one or two workers, then run again")
+    count.refused = killed
+    count.done(least_refused=KILLS)

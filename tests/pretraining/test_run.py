@@ -15,6 +15,7 @@ from braindino.pipeline.prepare import prepare
 from braindino.pipeline.pretrain import pretrain
 from braindino.pretraining import loop
 from braindino.pretraining.batches import Batches, crops_at, training_subjects
+from braindino.pretraining.checkpoint import load_checkpoint
 from braindino.pretraining.config import (
     ComputeConfig,
     CropConfig,
@@ -23,8 +24,11 @@ from braindino.pretraining.config import (
     PretrainConfig,
     TeacherConfig,
 )
+from braindino.pretraining.ranks import Ranks
+from braindino.pretraining.setup import set_up
 from braindino.volume.io import write_nifti
 from braindino.volume.recipe import Recipe
+from faults import Count, attempts
 from phantom import head
 from test_config import CONFIGS
 
@@ -127,6 +131,33 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, config
     (newest / "state.safetensors").write_bytes(bytes(data))
     pretrain(config, run)
     assert _weights(run) == _weights(tmp_path / "whole")
+
+
+def test_a_half_written_checkpoint_is_ignored_and_said(tmp_path, config, monkeypatch, capsys):
+    """The newest checkpoint cut anywhere, or without its record, as a run leaves it that is killed while it writes."""
+    run, rng, count = tmp_path / "run", np.random.default_rng(20), Count(20, "a half-written or damaged checkpoint")
+    monkeypatch.setattr("braindino.pipeline.pretrain.write_record", lambda *a, **k: None)
+    pretrain(config, run)
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    good = {name: (newest / name).read_bytes() for name in ("state.safetensors", "record.json")}
+    state = set_up(config, None, Ranks()).state
+    capsys.readouterr()
+    for number in attempts(6, 60):
+        name = ("state.safetensors", "record.json")[number % 2]
+        data = bytearray(good[name])
+        if number % 6 < 4:
+            data = data[: rng.integers(len(data))]
+        elif name == "state.safetensors":
+            data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        (newest / name).write_bytes(bytes(data))
+        if number % 6 == 5:
+            (newest / name).unlink()
+        assert load_checkpoint(run, state, loop.identity_of(config)) == 4
+        assert f"checkpoint {newest} is half-written or damaged" in " ".join(capsys.readouterr().err.split())
+        (newest / name).write_bytes(good[name])
+        count.refused += 1
+    assert load_checkpoint(run, state, loop.identity_of(config)) == 6 and not capsys.readouterr().err
+    count.done()
 
 
 def test_at_most_two_checkpoints_are_kept(tmp_path, config):

@@ -1,3 +1,4 @@
+import os
 import sys
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from braindino.volume.preprocess import preprocess
 from braindino.volume.recipe import Recipe
 
 SCRIPT = """
+import os
 import sys
 import nibabel as nib
 import numpy as np
@@ -87,3 +89,66 @@ def test_a_missing_program_is_named(bare, name, monkeypatch):
 def test_an_impossible_extractor_is_refused_with_the_recipe(name):
     with pytest.raises(ValueError, match=r"recipe\.brain_extractor"):
         Recipe(brain_extractor=name)
+
+
+HD_BET = """#!{python}
+# The arguments, the checks and the names of files of HD-BET 2.0.1 (HD_BET/entry_point.py, hd_bet_prediction.py);
+# instead of its network a threshold.
+import argparse, os
+import nibabel as nib
+import numpy as np
+parser = argparse.ArgumentParser()
+parser.add_argument("-i", "--input", required=True, type=str)
+parser.add_argument("-o", "--output", required=False, type=str)
+parser.add_argument("-device", default="cuda", type=str, required=False)
+parser.add_argument("--disable_tta", required=False, action="store_true")
+parser.add_argument("--save_bet_mask", action="store_true", required=False)
+parser.add_argument("--no_bet_image", action="store_true", required=False)
+parser.add_argument("--verbose", action="store_true", required=False)
+args = parser.parse_args()
+assert args.device == "cpu", "no other device here"
+assert not os.path.isdir(args.output), "If input is a single file then output must be a filename, not a directory"
+assert args.output.endswith(".nii.gz"), "Output file must end with .nii.gz"
+mask = os.path.join(os.path.curdir, args.output[:-7] + "_bet.nii.gz")
+image = nib.load(args.input)
+brain = (np.asarray(image.dataobj) > 50).astype(np.uint8)
+nib.save(nib.Nifti1Image(brain, image.affine), mask)
+if not args.no_bet_image:
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) * brain, image.affine), args.output)
+if not args.save_bet_mask:
+    os.remove(mask)
+"""
+SYNTHSTRIP = """#!{python}
+# The arguments of FreeSurfer's mri_synthstrip; instead of its network a threshold.
+import argparse, sys
+import nibabel as nib
+import numpy as np
+parser = argparse.ArgumentParser()
+parser.add_argument("-i", "--image", metavar="FILE", required=True)
+parser.add_argument("-o", "--out", metavar="FILE")
+parser.add_argument("-m", "--mask", metavar="FILE")
+parser.add_argument("-d", "--sdt", metavar="FILE")
+parser.add_argument("-g", "--gpu", action="store_true")
+parser.add_argument("-b", "--border", default=1, type=float)
+parser.add_argument("-t", "--threads", type=int)
+parser.add_argument("--no-csf", action="store_true")
+parser.add_argument("--model", metavar="FILE")
+args = parser.parse_args()
+if not args.out and not args.mask and not args.sdt:
+    sys.exit("Must provide at least one -o, -m, or -d output flag.")
+image = nib.load(args.image)
+nib.save(nib.Nifti1Image((np.asarray(image.dataobj) > 50).astype(np.uint8), image.affine), args.mask)
+"""
+
+
+@pytest.mark.parametrize(("name", "program", "script"), [("hd-bet", "hd-bet", HD_BET),
+                                                         ("synthstrip", "mri_synthstrip", SYNTHSTRIP)])  # fmt: skip
+def test_the_commands_fit_the_arguments_of_the_programs(tmp_path, bare, volume, monkeypatch, name, program, script):
+    """Stand-ins with the argument parsers of the real ones, as the programs themselves need their weights."""
+    path = tmp_path / "bin" / program
+    path.parent.mkdir()
+    path.write_text(script.format(python=sys.executable))
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+    mask, told = brain_mask(bare, name)
+    assert np.array_equal(mask, volume.brain_mask) and told == f"brain mask by {name}"

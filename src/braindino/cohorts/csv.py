@@ -14,6 +14,7 @@ from braindino.types import Case, Scan
 SOURCE = "Your own manifest: path, subject, contrast; optional session, site, label_map, brain_mask, other columns."
 TERMS = "Those of the data in it."
 NEEDED = ("path", "subject", "contrast")
+IDS = ("subject", "session")
 FILES = ("path", "label_map", "brain_mask")
 OWN = (*NEEDED, *FILES, "session", "site")
 
@@ -27,7 +28,7 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
     contrast in a session (the first by path is kept), cells on which the rows of a session disagree (left empty).
 
     Raises:
-        ValueError: no such file, a needed column or cell is missing, or no image is left.
+        ValueError: no such file, a needed column or cell is missing, an id with / or \\ in it, or no image is left.
     """
     root, notes = Path(root), Notes()
     if not root.is_file():
@@ -36,6 +37,10 @@ def cases(root: Path, tell: Tell = note) -> tuple[Case, ...]:
     for number, row in enumerate(read_sheet(root, str.strip), start=2):
         if empty := [column for column in NEEDED if missing(row.get(column, ""))]:
             raise ValueError(f"{root}, line {number}: no {' and no '.join(empty)}; every row needs {', '.join(NEEDED)}")
+        if bad := [row[column] for column in IDS if {"/", "\\"} & {*row.get(column, "")}]:
+            raise ValueError(
+                f"{root}, line {number}: {bad[0]!r} holds / or \\, but ids become names of files; rename it"
+            )
         if all(path is None or path.exists() for path in (_file(root, row, column) for column in FILES)):
             sessions.setdefault((row["subject"], row.get("session", "")), []).append(row)
         else:

@@ -22,8 +22,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 
+from braindino.layouts.labels import SCHEMES, check_labels
 from braindino.stats.segmentation import region_scores
 from braindino.types import Case, Task, Volume
 from braindino.volume.io import write_nifti
@@ -35,10 +36,31 @@ def written_and_scored(
     """Write a predicted label map in the scan's own space; its `output_<region>_dice` and `output_<region>_hd95_mm`.
 
     Nothing is written without `out`, nothing is scored where the case has no label map.
+
+    Raises:
+        ValueError: a name that would lead out of the folder, or as `check_label_map`.
     """
+    if original.label_map is not None:
+        check_label_map(task, case, original.label_map)
     if out is not None:
+        if {"/", "\\", "\0"} & {*case.name}:
+            raise ValueError(f"case {case.name!r} cannot name a file; rename it without / and \\")
         write_nifti(out / "label_maps" / f"{case.name}_dseg.nii.gz", predicted, original.affine)
     if original.label_map is None:
         return {}
     scores = region_scores(original.label_map, predicted, task.regions, original.spacing_mm)
     return {f"output_{name}": value for name, value in scores.items()}
+
+
+def check_label_map(task: Task, case: Case, label_map: Integer[np.ndarray, "i j k"]) -> None:
+    """Require that a label map holds values of the label scheme whose regions the task has.
+
+    Raises:
+        ValueError: values that have no meaning in it; the message names case, values and scheme.
+    """
+    scheme = next((name for name, known in SCHEMES.items() if known.regions == task.regions), None)
+    if scheme is not None:
+        try:
+            check_labels(scheme, np.unique(label_map).tolist())
+        except ValueError as error:
+            raise ValueError(f"{case.name}: {error}") from None

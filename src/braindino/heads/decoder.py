@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float32
 from torch.nn import functional as F
 
-from braindino.heads import written_and_scored
+from braindino.heads import check_label_map, written_and_scored
 from braindino.types import Case, Encoder, Kind, Task, Volume
 from braindino.volume.io import read_case
 from braindino.volume.preprocess import from_slices, restore, to_slices
@@ -112,6 +112,8 @@ def _dataset(encoder: Encoder, task: Task, cases: Sequence[Case]) -> tuple[torch
         x, prepared = _tokens(encoder, volume)
         if prepared.label_map is None:
             raise ValueError(f"{case.name} has no label map")
+        assert volume.label_map is not None
+        check_label_map(task, case, volume.label_map)
         regions = np.stack([np.isin(prepared.label_map, labels) for labels in task.regions.values()])
         tokens.append(torch.from_numpy(x))
         wanted.append(torch.from_numpy(_to_patches(to_slices(regions), _grid(encoder))))

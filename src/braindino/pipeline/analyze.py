@@ -134,7 +134,7 @@ def analyze_folders(
     """
     from braindino.pipeline.encode import read_features
     from braindino.pipeline.fit import load_task, targets
-    from braindino.record import fingerprint
+    from braindino.record import claimed, fingerprint
 
     features = {(one := read_features(folder)).encoder: one for folder in folders}
     if len(features) < len(folders):
@@ -150,7 +150,8 @@ def analyze_folders(
         train = {case.subject for case in question.cases_of("train")}
     analysis = analyze(features, labels, train)
     parents = {Path(folder).name: fingerprint(read_record(Path(folder), "encode")) for folder in folders}
-    write_analysis(analysis, Path(out), parents)
+    with claimed(out):
+        write_analysis(analysis, Path(out), parents)
     return analysis
 
 

@@ -19,6 +19,7 @@ def show_plan(config: PretrainConfig, hardware: Hardware) -> Plan:
     Raises:
         ValueError: the batch cannot be shared out evenly among the ranks or into micro-batches.
     """
+    hardware = hardware.used_by(config.compute)
     found = plan(config, hardware)
     console = Console(width=100, highlight=False, markup=False)
     console.print(_parameters(found))

@@ -10,7 +10,7 @@ import numpy as np
 
 from braindino.pipeline.fit import FittedHead, rows_of, targets
 from braindino.progress import progress
-from braindino.record import read_record, read_table, write_record, write_table
+from braindino.record import NO_ROOM, read_record, read_table, write_record, write_table
 from braindino.types import Case, Encoder, Features, Predictions, Split, Task
 
 TEXT = ("task", "kind", "metric", "encoder", "head", "perturbation", "split", "subject", "case", "site", "status")
@@ -81,6 +81,8 @@ def _dense(
                 scores = fitted.head.predict_dense(encoder, task, case, out)  # type: ignore[attr-defined]
                 outputs.append({"status": "ok", **scores})
             except (ValueError, OSError) as error:
+                if isinstance(error, OSError) and error.errno in NO_ROOM:
+                    raise
                 outputs.append({"status": str(error)})
             advance()
     return outputs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,16 @@ from braindino.corpus.shards import QUARANTINE_COLUMNS, SCAN_TEXT, Corpus, merge
 from braindino.corpus.thumbnail import THUMBNAIL
 from braindino.pipeline.sources import read_sources
 from braindino.progress import progress
-from braindino.record import digest, is_done, read_record, read_table, write_json, write_record, write_table
+from braindino.record import (
+    claimed,
+    digest,
+    is_done,
+    read_record,
+    read_table,
+    write_json,
+    write_record,
+    write_table,
+)
 from braindino.types import Scan
 from braindino.volume.recipe import Recipe
 
@@ -87,8 +95,6 @@ def prepare(
         files = [path.name for pattern in ("*.npy", "*.tsv") for path in out.glob(pattern)]
         write_record(out, "prepare", built | audited, parents=everything, files=files, facts=facts)
         shutil.rmtree(out / "parts", ignore_errors=True)
-        for left_by_the_killed in out.glob(".*.tmp-*"):
-            left_by_the_killed.unlink(missing_ok=True)
     return open_corpus(out)
 
 
@@ -159,26 +165,19 @@ def _audit(
 
 @contextlib.contextmanager
 def _claimed(out: Path, plan_of_run: dict[str, object]) -> Iterator[None]:
-    """Hold `out` for this very run: parts of two different runs never mix, and two processes never write in it.
+    """Hold `out` for this very run: parts of two different runs never mix, and two processes never write in it."""
+    marker, wanted = out / ".plan.json", digest(plan_of_run)
+    _refuse_strangers(out, marker, wanted)
+    with claimed(out):
+        _refuse_strangers(out, marker, wanted)  # another process may have come and gone in between
+        write_json(marker, {"plan": wanted})
+        yield
 
-    The lock is the kernel's (flock), so that it ends with its process, however that dies.
-    """
-    marker, lock = out / ".plan.json", out / ".lock"
-    wanted = digest(plan_of_run)
+
+def _refuse_strangers(out: Path, marker: Path, wanted: str) -> None:
     if marker.is_file() and wanted not in marker.read_text(encoding="utf-8"):
         raise ValueError(
             f"{out} holds parts of another corpus (other scans or recipe); delete it or choose another --out"
         )
-    if not marker.is_file() and out.exists() and any(path != lock for path in out.iterdir()):
+    if not marker.is_file() and out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise ValueError(f"{out} is not empty and was not begun by this command; choose an empty folder")
-    out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process is writing to {out}; wait for it or choose another --out") from None
-        write_json(marker, {"plan": wanted})
-        yield
-    finally:
-        os.close(descriptor)

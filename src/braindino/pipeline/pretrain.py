@@ -13,7 +13,7 @@ from braindino.config import from_dict, to_dict
 from braindino.corpus.shards import Corpus, open_corpus
 from braindino.pretraining.config import PretrainConfig
 from braindino.progress import progress
-from braindino.record import fingerprint, is_done, read_record, write_bytes, write_record
+from braindino.record import claimed, fingerprint, is_done, read_record, write_bytes, write_record
 
 
 def pretrain(config: PretrainConfig, out: Path) -> Path:
@@ -24,8 +24,8 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
     torchrun every process calls this, and the first one writes.
 
     Raises:
-        ValueError: no corpus, a model or an `initial` run that does not fit, another run in `out`, a loss that is not
-            finite.
+        ValueError: no corpus, a model or an `initial` run that does not fit, another run in `out` or a process that is
+            writing there, a loss that is not finite.
     """
     import torch
     from safetensors.torch import save
@@ -45,7 +45,7 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
     _check_size(config, corpus)
     if config.compute.threads:
         torch.set_num_threads(config.compute.threads)
-    with join() as ranks:
+    with join() as ranks, claimed(out) if ranks.first else nullcontext():
         batches = Batches(corpus, config, training_subjects(corpus, config), ranks.rank, ranks.count)
         start = _initial(config) if config.initial is not None else None
         shown: Any = progress(f"pretrain {out.name}", config.steps) if ranks.first else nullcontext(lambda *_: None)

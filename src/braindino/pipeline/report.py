@@ -14,7 +14,7 @@ from braindino.corpus.shards import QUARANTINE_COLUMNS, open_corpus
 from braindino.pipeline.analyze import TABLES, read_analysis
 from braindino.pipeline.predict import read_predictions
 from braindino.pipeline.score import read_scores
-from braindino.record import fingerprint, read_record, read_table, write_bytes, write_record
+from braindino.record import claimed, fingerprint, read_record, read_table, write_bytes, write_record
 from braindino.reporting.artefacts import Artefacts, Similarity, answers_of
 from braindino.reporting.corpus_view import corpus_view
 from braindino.reporting.figures import Figure
@@ -74,14 +74,16 @@ def report(
         )
     sections = _sections(found, notes)
     figures = [block for section in sections for block in section.blocks if isinstance(block, Figure)]
-    for figure in figures:
-        write_bytes(out / "figures" / f"{figure.name}.png", figure.png)
     synthetic = found.synthetic_results or found.synthetic_corpus
-    write_bytes(out / "index.html", render(title, sections, synthetic=synthetic).encode())
+    page = render(title, sections, synthetic=synthetic).encode()
     parents = {role: fingerprint(record) for role, record in found.records.items()}
     files = sorted({f"figures/{figure.name}.png" for figure in figures} | {"index.html"})
     config = {"title": title, "notes": list(notes), "cases": sorted(cases), "tasks": sorted(found.tasks)}
-    write_record(out, "report", config, parents=parents, files=files, facts={"figures": len(figures)})
+    with claimed(out):
+        for figure in figures:
+            write_bytes(out / "figures" / f"{figure.name}.png", figure.png)
+        write_bytes(out / "index.html", page)
+        write_record(out, "report", config, parents=parents, files=files, facts={"figures": len(figures)})
     return out / "index.html"
 
 

@@ -112,7 +112,15 @@ def source_fingerprint(source: str, cases: Sequence[Case]) -> str:
         return fingerprint(read_record(path, verify=False))
     except ValueError:
         scans = [scan for case in cases for scan in case.scans]
-        return digest([[s.subject, s.session, s.contrast, s.path.name, s.path.stat().st_size] for s in scans])
+        return digest([[s.subject, s.session, s.contrast, s.path.name, _size(s.path)] for s in scans])
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; -1 where there is none behind its name, as of a datalad link that was not fetched."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _described(cases: Sequence[Case], tell: Tell) -> list[Scan]:

@@ -19,7 +19,7 @@ import pandas as pd
 from braindino.config import to_dict
 from braindino.corpus.jobs import run_jobs
 from braindino.progress import progress
-from braindino.record import digest, is_done, sha256, write_json, write_record, write_table
+from braindino.record import claimed, digest, is_done, sha256, write_json, write_record, write_table
 from braindino.synthesis.anatomy import names
 from braindino.synthesis.columns import COLUMNS
 from braindino.synthesis.config import SynthesisConfig
@@ -65,7 +65,7 @@ def synthesize(out: Path, config: SynthesisConfig) -> Path:
         `out`, committed by its record.
 
     Raises:
-        ValueError: no anatomy (see `synthesis.anatomy.names`), or `out` holds other subjects.
+        ValueError: no anatomy (see `synthesis.anatomy.names`), or `out` holds other subjects or is being written.
     """
     out = Path(out)
     settings, parents = _settings(config), _parents(config.anatomy)
@@ -73,12 +73,13 @@ def synthesize(out: Path, config: SynthesisConfig) -> Path:
         return out
     orders = _orders(out, config, parents)
     _refuse_strangers(out, {order.subject for order in orders})
-    todo = [order for order in orders if _finished(order) is None]
-    _run(todo, config.workers or os.cpu_count() or 1, len(orders))
-    rows = [_finished(order) for order in orders]
-    assert all(row is not None for row in rows)
-    _write_tables(out, rows)
-    write_record(out, VERB, settings, parents=parents, facts={"subjects": len(orders), "synthetic": True})
+    with claimed(out):
+        todo = [order for order in orders if _finished(order) is None]
+        _run(todo, config.workers or os.cpu_count() or 1, len(orders))
+        rows = [_finished(order) for order in orders]
+        assert all(row is not None for row in rows)
+        _write_tables(out, rows)
+        write_record(out, VERB, settings, parents=parents, facts={"subjects": len(orders), "synthetic": True})
     return out
 
 

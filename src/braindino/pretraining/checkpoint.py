@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor
 from braindino.pretraining.networks import Network
 from braindino.pretraining.ranks import Ranks
 from braindino.pretraining.step import Centres
+from braindino.progress import note
 from braindino.record import read_record, write_bytes, write_record
 
 KEEP = 2
@@ -65,14 +66,17 @@ def save_checkpoint(run: Path, step: int, state: State, config: Any, ranks: Rank
 def load_checkpoint(run: Path, state: State, config: Any) -> int:
     """Load the newest checkpoint that is complete and intact into `state`; the number of steps done, 0 without any.
 
+    One that is not is passed over, which is said on stderr.
+
     Raises:
         ValueError: the checkpoints belong to a run with another config.
     """
     for folder in sorted((run / "checkpoints").glob("[0-9]*"), reverse=True):
         try:
             record = read_record(folder, "checkpoint")
-        except ValueError:
-            continue  # half-written when the run was killed: the one before it is whole
+        except ValueError:  # half-written when the run was killed: the one before it is whole
+            note(f"checkpoint {folder} is half-written or damaged; going on from the one before it")
+            continue
         if record["config"] != config:
             raise ValueError(f"{run} holds a run with another config; choose another --out or delete it")
         if not (folder / WHOLE).is_file() or any(isinstance(p, DTensor) for p in state.student.parameters()):

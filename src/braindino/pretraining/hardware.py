@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from braindino.pretraining.config import ComputeConfig
 
 Gpu = Literal["v100", "a100", "h100", "h200", "l40s", "rtx4090"]
 Precision = Literal["fp32", "bf16"]
@@ -38,12 +40,13 @@ class Hardware:
     """Share of the peak that a run reaches, in (0, 1]: an assumption, to be replaced by what is measured."""
     precision: Precision = "bf16"
     """`bf16`: matrix products under autocast, everything else in fp32."""
-    sharding: Literal["ddp", "fsdp"] = "ddp"
-    """`ddp`: every rank holds everything. `fsdp`: parameters, gradients and optimiser are split over the ranks."""
+    sharding: Literal["ddp", "fsdp"] | None = None
+    """`ddp`: every rank holds everything. `fsdp`: parameters, gradients and optimiser are split over the ranks.
+    Default: compute.parallel of the config."""
     checkpointing: bool = False
-    """Keep only the input of each block and compute the block again in the backward pass."""
+    """Keep only the input of each block and compute the block again in the backward pass. Default: as in the config."""
     micro_batch: int = 0
-    """Slices per rank that go through the student at once (gradient accumulation); 0: the largest that fits."""
+    """Slices per rank that go through the student at once. Default: compute.micro_batch, or the largest that fits."""
     slices: int = 6_600_000
     """Slices of the corpus, for the number of epochs."""
 
@@ -54,6 +57,15 @@ class Hardware:
             raise ValueError("gpu_memory and peak must be above 0 and efficiency in (0, 1]")
         if self.peak is None and self.precision not in PEAK[self.gpu]:
             raise ValueError(f"a {self.gpu} has no {self.precision}; use --precision fp32 or give its --peak")
+
+    def used_by(self, compute: ComputeConfig) -> Hardware:
+        """The same machine, used as the config says where no flag says otherwise."""
+        return replace(
+            self,
+            sharding=self.sharding or compute.parallel,
+            checkpointing=self.checkpointing or compute.checkpoint_activations,
+            micro_batch=self.micro_batch or compute.micro_batch,
+        )
 
     @property
     def peak_flops(self) -> float:

@@ -54,6 +54,7 @@ def plan(config: PretrainConfig, hardware: Hardware) -> Plan:
     Raises:
         ValueError: the batch cannot be shared out evenly among the ranks or into micro-batches.
     """
+    hardware = hardware.used_by(config.compute)
     if config.batch_size % hardware.gpus:
         raise ValueError(f"batch_size {config.batch_size} is no multiple of --gpus {hardware.gpus}; change one of them")
     rank_batch = config.batch_size // hardware.gpus

@@ -153,6 +153,9 @@ def _inline(svg: str, name: str, alt: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href=", "href=")
+    hashed = re.findall(r'\bid="([a-z]*[0-9a-f]{10})"', svg)  # of places, whose last digits vary from run to run
+    for number, known in enumerate(dict.fromkeys(hashed)):
+        svg = svg.replace(known, f"part{number}")
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'href="#', f'href="#{name}-', svg)
     svg = re.sub(r"url\(#", f"url(#{name}-", svg)

@@ -29,12 +29,13 @@ class Score:
         """Score, write and print the table."""
         from braindino.pipeline.predict import read_predictions
         from braindino.pipeline.score import score, write_scores
-        from braindino.record import fingerprint, read_record
+        from braindino.record import claimed, fingerprint, read_record
 
         tables = [read_predictions(folder).table for folder in self.predictions]
         parents = {str(folder): fingerprint(read_record(folder, "predict")) for folder in self.predictions}
         scores = score(tables, draws=self.draws, seed=self.seed)
-        write_scores(scores, self.out, parents)
+        with claimed(self.out):
+            write_scores(scores, self.out, parents)
         columns = ["task", "encoder", "head", "fraction", "metric", "value", "low", "high", "subjects"]
         print(scores.metrics[columns].to_string(index=False))
 

@@ -70,14 +70,16 @@ class Encode:
         """Encode, tell failures, exit 1 if there are any."""
         from braindino.pipeline.encode import encode, load_encoder, write_features
         from braindino.pipeline.sources import listed_sources, read_source, source_fingerprint
+        from braindino.record import claimed
 
         found_in = {source: read_source(source, self.volume)[1] for source in listed_sources(self.sources)}
         cases = [case for found in found_in.values() for case in found]
         parents = {source: source_fingerprint(source, found) for source, found in found_in.items()}
         encoder = load_encoder(self.encoder, self.weights, self.seed)
         choices: Any = {"pooling": self.pooling, "assume_orientation": self.assume_orientation}
-        found = encode(cases, encoder, self.contrasts or None, **choices)
-        write_features(found, self.out, parents)
+        with claimed(self.out):
+            found = encode(cases, encoder, self.contrasts or None, **choices)
+            write_features(found, self.out, parents)
         failed = found.cases[found.cases["status"] != "ok"]
         print(f"{len(found.cases) - len(failed)} cases x {found.values.shape[1]} views x {encoder.dim} in {self.out}")
         for case, reason in zip(failed["case"], failed["status"], strict=True):
@@ -144,9 +146,12 @@ class Fit:
     def run(self) -> None:
         """Fit and write the head."""
         from braindino.pipeline.fit import fit, write_head
+        from braindino.record import claimed
 
-        fitted = fit(self.task.load(), self.on.load(), self.head, fraction=self.fraction, seed=self.seed)
-        write_head(fitted, self.out)
+        task, on = self.task.load(), self.on.load()
+        with claimed(self.out):
+            fitted = fit(task, on, self.head, fraction=self.fraction, seed=self.seed)
+            write_head(fitted, self.out)
         print(f"{self.head} head for {fitted.task} on {len(fitted.subjects)} training subjects in {self.out}")
 
 
@@ -167,7 +172,10 @@ class Predict:
         """Predict and write the table."""
         from braindino.pipeline.fit import read_head
         from braindino.pipeline.predict import predict, write_predictions
+        from braindino.record import claimed
 
-        table = predict(self.task.load(), self.on.load(), read_head(self.head), split=self.split, out=self.out)
-        write_predictions(table, self.out)
+        task, on, head = self.task.load(), self.on.load(), read_head(self.head)
+        with claimed(self.out):
+            table = predict(task, on, head, split=self.split, out=self.out)
+            write_predictions(table, self.out)
         print(f"{len(table.table)} cases in {self.out / 'predictions.tsv'}")

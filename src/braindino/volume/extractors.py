@@ -30,7 +30,7 @@ COMMANDS = {
 """Commands of the named extractors: deepbet 1.0, HD-BET 2, FreeSurfer's SynthStrip. On another device or with other
 options write the recipe's `command: ...`."""
 OUTPUTS = {"hd-bet": "brain_bet.nii.gz"}
-"""Where a program that chooses the name of its mask puts it."""
+"""Where a program that chooses the name of its mask puts it (HD-BET: the name of `-o` with `_bet`)."""
 PACKAGES = {
     "deepbet": "pip install deepbet (MIT; weights in the wheel)",
     "hd-bet": "pip install hd-bet (Apache-2.0; fetches its weights on first use)",
