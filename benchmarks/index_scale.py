@@ -4,7 +4,7 @@
 
 The corpus is simulated: 51500 scans of 25750 subjects in 20 cohorts, 128 slices each, index and tables as `prepare`
 writes them; its shards hold one value. Each row is measured in a fresh process; memory is the peak of the whole process
-with Python, numpy and pandas in it.
+with Python, numpy and pandas in it. The table goes to benchmarks/results/index_scale.md too.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from braindino.corpus.sampler import epoch_sampler
 from braindino.corpus.shards import SLICE, open_corpus, pack
 from braindino.record import write_array, write_record, write_table
 
+RESULT = Path(__file__).parent / "results" / "index_scale.md"
 SCANS, PER_SCAN, BATCHES = 51_500, 128, (64, 4096)
 
 
@@ -84,14 +85,16 @@ def main() -> None:
         return
     if not options.out.exists():
         simulate(options.out)
-    print("| batch size | open | make the sampler | shuffle an epoch | peak memory, MiB |\n|---|---|---|---|---|")
+    lines = ["| batch size | open | make the sampler | shuffle an epoch | peak memory, MiB |", "|---|---|---|---|---|"]
     for size in BATCHES:
         command = [sys.executable, __file__, "--out", str(options.out), "--batch", str(size)]
         done = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(options.rounds)]
         runs = [json.loads(run.stdout) for run in done]
         told = [np.median([run[name] for run in runs], axis=0) for name in ("open_s", "sampler_s", "epoch_s")]
         seconds = " | ".join(f"{wall:.2f} s ({cpu:.2f} s CPU)" for wall, cpu in told)
-        print(f"| {size} | {seconds} | {np.median([run['peak_mib'] for run in runs]):.0f} |", flush=True)
+        lines.append(f"| {size} | {seconds} | {np.median([run['peak_mib'] for run in runs]):.0f} |")
+    print("\n".join(lines))
+    RESULT.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

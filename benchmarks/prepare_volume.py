@@ -8,7 +8,8 @@ nearest), clip at percentiles 0.5 and 99.5 inside the mask, z-score inside it, c
 128 axial slices. Only ours checks the CRC of the files, takes the measures of quality, and antialiases. The image is
 made from the packaged head: 256 x 256 x 170 voxels of 0.94 x 0.94 x 1.2 mm, stored sagittal, int16. Arms run in turn,
 in an order that changes from round to round; ours runs twice per round (A/A). Printed: median seconds, ratio of
-medians to ours with the interval of the ratios per round, and the share of our steps.
+medians to ours with the interval of the ratios per round, and the share of our steps; the tables go to
+benchmarks/results/prepare_volume.md too.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from braindino.volume.quality import quality
 from braindino.volume.recipe import Recipe
 from braindino.volume.resample import bounding_box, resample, within
 
+RESULT = Path(__file__).parent / "results" / "prepare_volume.md"
 RECIPE = Recipe()
 SPACING = (1.2, 0.9375, 0.9375)
 
@@ -188,14 +190,16 @@ def main():
                 seconds[name].append(time.process_time() - start)
             shares.append(our_steps(image, mask))
     base = np.array(seconds["ours"])
-    print("\n| arm | median CPU s | ratio to ours | rounds, min to max |\n|---|---|---|---|")
+    lines = ["| arm | median CPU s | ratio to ours | rounds, min to max |", "|---|---|---|---|"]
     for name, values in seconds.items():
         ratio = np.array(values) / base
-        print(f"| {name} | {np.median(values):.3f} | {np.median(ratio):.2f} | {ratio.min():.2f} to {ratio.max():.2f} |")
-    print("\n| our step | median CPU s | share |\n|---|---|---|")
+        spread = f"{ratio.min():.2f} to {ratio.max():.2f}"
+        lines.append(f"| {name} | {np.median(values):.3f} | {np.median(ratio):.2f} | {spread} |")
+    lines += ["", "| our step | median CPU s | share |", "|---|---|---|"]
     medians = {name: float(np.median([row[name] for row in shares])) for name in shares[0]}
-    for name, value in medians.items():
-        print(f"| {name} | {value:.3f} | {value / sum(medians.values()):.0%} |")
+    lines += [f"| {name} | {value:.3f} | {value / sum(medians.values()):.0%} |" for name, value in medians.items()]
+    print("\n" + "\n".join(lines))
+    RESULT.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ float16 values, every reader gives the same float32 square; peers store the squa
 given the same fast conversion to float32 (rows "astype": numpy's own conversion, as their users would write it). One
 thread, one process per store, stores interleaved in turn, median over the rounds, ratios within a round. WebDataset
 reads in order: it knows no random access. The cold figures come from fresh processes after the page cache of the
-store's files was dropped (checked with fincore): median of three.
+store's files was dropped (checked with fincore): median of three. The table goes to benchmarks/results/slice_reads.md.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from braindino.volume.io import read_volume
 from braindino.volume.preprocess import preprocess, to_slices
 from braindino.volume.recipe import Recipe
 
+RESULT = Path(__file__).parent / "results" / "slice_reads.md"
 RECIPE = Recipe(size_px=256)
 SIDE, BACKGROUND = RECIPE.size_px, np.float16(RECIPE.background)
 SLICES_66 = 6.6e6
@@ -320,10 +321,10 @@ def main() -> None:
             names = list(STORES)
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 rates[name].append(readers[name].measure(options.reads)[0])
-    print(
+    tell(
         "| store | reads/s, warm | corpus / this | B/slice | GB per 6.6 M | 8-bit equivalent | cold reads/s | KB read |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    tell("|---|---|---|---|---|---|---|---|")
     for name, found in rates.items():
         ratio = np.median(np.array(rates["corpus"]) / np.array(found))
         total = size[name] * SLICES_66 / 1e9
@@ -331,10 +332,17 @@ def main() -> None:
         if "A/A" not in name and "order" not in name and not name.endswith(PLAIN):
             pair = np.median([cold(options.out, name, options.reads) for _ in range(3)], axis=0)
             told = f"{pair[0]:.0f}", f"{pair[1]:.0f}"
-        print(
+        tell(
             f"| {name} | {np.median(found):.0f} | {ratio:.2f} | {size[name]:.0f} | {total:.0f} | {total / 2:.0f} "
             f"| {told[0]} | {told[1]} |"
         )
+
+
+def tell(line: str) -> None:
+    """Print a line of the table and add it to the result file."""
+    print(line, flush=True)
+    with RESULT.open("w" if line.startswith("| store") else "a") as file:
+        file.write(line + "\n")
 
 
 def write_all(out: Path, count: int) -> dict[str, float]:

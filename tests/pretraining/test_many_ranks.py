@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from braindino.volume.recipe import Recipe
 from phantom import head
 
 STEPS = 20
+TEMPLATE = Path(__file__).parents[2] / "docs" / "pretrain.sbatch"
 MANY = "import sys; from braindino.cli import main; main(sys.argv[1:])"
 
 
@@ -176,3 +178,42 @@ def test_worker_processes_make_the_same_batches(tmp_path, stages):
     pretrain(config, tmp_path / "thread")
     pretrain(replace(config, compute=ComputeConfig(workers=2)), tmp_path / "workers")
     assert curve(tmp_path / "workers") == curve(tmp_path / "thread")
+
+
+SRUN = """#!/bin/bash
+# Two tasks on this machine; SIGTERM is handed on, the highest exit code is given back.
+shift
+for n in 0 1; do SLURM_PROCID=$n SLURM_LOCALID=$n "$@" & pids="${pids:-} $!"; done
+preempt() { for n in {1..2000}; do [ -e "$SAVED" ] && break; sleep 0.05; done; kill -TERM $pids; }
+[ -e "$PREEMPT" ] && rm "$PREEMPT" && preempt > /dev/null &
+code=0
+for pid in $pids; do wait $pid; found=$?; [ $found -gt $code ] && code=$found; done
+exit $code
+"""
+SCONTROL = """#!/bin/bash
+case "$1" in show) echo 127.0.0.1 ;; requeue) touch "$REQUEUED" ;; esac
+"""
+
+
+def test_the_sbatch_template_requeues_itself_and_goes_on(tmp_path, stages):
+    """The template as it stands, with stand-ins for the two commands of SLURM: preempted once, then run to its end."""
+    folder, configs = stages
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    plain, out = tmp_path / "config.json", tmp_path / "run"
+    write_json(plain, to_dict(replace(configs["one"], compute=ComputeConfig(checkpoint_every=1))))
+    (tmp_path / "preempt").touch()
+    (tmp_path / "run_verb.py").write_text(MANY)
+    slurm = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_NTASKS": "2", "SLURM_JOB_NODELIST": "here"}
+    slurm |= {"PREEMPT": str(tmp_path / "preempt"), "REQUEUED": str(tmp_path / "requeued")}
+    slurm |= {"BRAINDINO": f"{sys.executable} {tmp_path / 'run_verb.py'}", "SAVED": f"{out}/checkpoints/0000001"}
+    environment = os.environ | slurm | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = ["bash", str(TEMPLATE), str(plain), str(out)]
+    for preempted in (True, False):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "requeued").exists() == preempted
+        assert (len(curve(out)) < STEPS) == preempted
+        (tmp_path / "requeued").unlink(missing_ok=True)
+    assert_same_curve(curve(out), curve(folder / "one"))

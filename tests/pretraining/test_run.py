@@ -25,6 +25,7 @@ from braindino.pretraining.config import (
     TeacherConfig,
 )
 from braindino.pretraining.ranks import Ranks
+from braindino.pretraining.schedules import schedules_of
 from braindino.pretraining.setup import set_up
 from braindino.volume.io import write_nifti
 from braindino.volume.recipe import Recipe
@@ -74,6 +75,15 @@ def test_sampling_by_slices_sees_every_slice_once_per_epoch(tmp_path, corpus, co
     epoch = np.concatenate([batches.slices(step) for step in range(-(-50 // 4))])[:50]
     assert sorted(epoch) == list(range(10, 60))
     assert (tmp_path / "run" / "encoder.safetensors") == pretrain(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("ranks", "micro_batch"), [(1, 0), (1, 3), (2, 0), (3, 2), (4, 1), (12, 0)])
+def test_ranks_and_passes_share_the_batch_out(corpus, config, ranks, micro_batch):
+    config = replace(config, batch_size=12, compute=ComputeConfig(micro_batch=micro_batch))
+    shares = [Batches(corpus, config, (), rank, ranks).places for rank in range(ranks)]
+    passes = [[*places] for of_pass in zip(*shares, strict=True) for places in of_pass]
+    assert [place for places in passes for place in places] == [*range(12)]
+    assert {len(places) for places in passes} == {micro_batch or 12 // ranks}
 
 
 def test_excluded_subjects_are_never_seen(corpus, config):
@@ -153,7 +163,7 @@ def test_a_half_written_checkpoint_is_ignored_and_said(tmp_path, config, monkeyp
         if number % 6 == 5:
             (newest / name).unlink()
         assert load_checkpoint(run, state, loop.identity_of(config)) == 4
-        assert f"checkpoint {newest} is half-written or damaged" in " ".join(capsys.readouterr().err.split())
+        assert f"checkpoint {newest.name} is half-written or damaged" in " ".join(capsys.readouterr().err.split())
         (newest / name).write_bytes(good[name])
         count.refused += 1
     assert load_checkpoint(run, state, loop.identity_of(config)) == 6 and not capsys.readouterr().err
@@ -196,7 +206,7 @@ MIXED = ((32, 16, 48, 0.5), (48, 16, 64, 0.25), (48, 24, 64, 0.25))
 
 
 def test_rates_of_the_two_stages_are_the_documented_ones():
-    one, two = (loop.schedules(read_config(CONFIGS / f"stage{n}.toml", PretrainConfig)).rate for n in (1, 2))
+    one, two = (schedules_of(read_config(CONFIGS / f"stage{n}.toml", PretrainConfig)).rate for n in (1, 2))
     assert one.value(12_500) == pytest.approx(2.83e-3, rel=1e-3) and one.value(124_999) == pytest.approx(1e-6)
     assert two.value(4988) == pytest.approx(1.768e-5, rel=1e-3)
     assert two.value(9976) == two.value(57_999) == pytest.approx(3.536e-5, rel=1e-3)

@@ -96,7 +96,7 @@ def tiles():
     return corpus_view(corpus(many(30)), 0).tiles
 
 
-def corpus(table, shape=(4, 4)):
+def corpus(table, shape=(1, 4, 4)):
     """Something with the attributes of a corpus that the page may use; slice n holds the number n."""
     return SimpleNamespace(
         scans=table, names=list(table["person"]), overlaps=pd.DataFrame(), recipe=Recipe(),
@@ -129,6 +129,7 @@ def test_every_one_of_twenty_cohorts_gets_a_tile():
 
 def test_of_a_slice_with_neighbours_the_middle_one_is_shown():
     seen = corpus(PEOPLE)
+    seen.recipe = Recipe(neighbours=1)
     seen.read = lambda _: np.stack([np.full((2, 2), n, np.float32) for n in range(3)])
     assert {tile.image.tobytes() for tile in corpus_view(seen).tiles} == {np.ones((2, 2), np.float32).tobytes()}
 

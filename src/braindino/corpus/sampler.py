@@ -47,11 +47,8 @@ class Sampler:
         """Slices per epoch: for each weight w and the n slices that have it, w x n, rounded."""
         return sum(round(w * int(self.sizes[self.weights == w].sum())) for w in np.unique(self.weights))
 
-    def slices(self, step: int, reader: int = 0, readers: int = 1) -> Int[np.ndarray, " share"]:
-        """Slices of a step, or of them the share of one of several readers (ranks, or ranks x workers).
-
-        The shares of all readers are the batch, without overlap, and differ by at most one slice.
-        """
+    def slices(self, step: int) -> Int[np.ndarray, " batch"]:
+        """Slices of a step, for all ranks together; each takes its own places of them."""
         first, stop = step * self.batch_size, (step + 1) * self.batch_size
         parts = []
         while first < stop:
@@ -59,7 +56,7 @@ class Sampler:
             part = self.epoch(epoch)[place : place + stop - first]
             parts.append(part)
             first += len(part)
-        return np.concatenate(parts)[reader::readers].astype(np.int64)
+        return np.concatenate(parts).astype(np.int64)
 
     def state(self, step: int) -> tuple[int, int]:
         """Epoch that a step begins in, and how many of its slices were seen before: all there is to know."""
@@ -137,7 +134,7 @@ def epoch_sampler(
     Args:
         corpus: where they are.
         subjects: whom to draw.
-        batch_size: slices per step, over all readers.
+        batch_size: slices per step, over all ranks.
         seed: of everything random.
         weights: cohort to how often its slices are seen per epoch; 1 where it is not named, 0 leaves it out.
 

@@ -52,6 +52,13 @@ class Batches:
             raise ValueError(f"compute.micro_batch {micro} does not divide the {share} slices of a process")
         return micro or share
 
+    @property
+    def places(self) -> list[range]:
+        """Places of the whole batch that this rank holds, one range per pass."""
+        size = self.size
+        starts = range(self.rank * size, self.config.batch_size, self.ranks * size)
+        return [range(start, start + size) for start in starts]
+
     def slices(self, step: int) -> Int[np.ndarray, " batch"]:
         """Numbers of the slices of a step, on all ranks, by `config.sampling`.
 
@@ -74,9 +81,8 @@ class Batches:
 
     def passes(self, step: int) -> list[Batch]:
         """The batches of this rank at a step, one per pass."""
-        numbers, size = self.slices(step), self.size
-        starts = range(self.rank * size, len(numbers), self.ranks * size)
-        return [self._batch(step, numbers, range(start, start + size)) for start in starts]
+        numbers = self.slices(step)
+        return [self._batch(step, numbers, places) for places in self.places]
 
     def _batch(self, step: int, numbers: Int[np.ndarray, " batch"], places: range) -> Batch:
         config, background = self.config, self.corpus.recipe.background

@@ -75,7 +75,7 @@ def load_checkpoint(run: Path, state: State, config: Any) -> int:
         try:
             record = read_record(folder, "checkpoint")
         except ValueError:  # half-written when the run was killed: the one before it is whole
-            note(f"checkpoint {folder} is half-written or damaged; going on from the one before it")
+            note(f"checkpoint {folder.name} is half-written or damaged; going on from the one before it")
             continue
         if record["config"] != config:
             raise ValueError(f"{run} holds a run with another config; choose another --out or delete it")
