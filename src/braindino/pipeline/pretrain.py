@@ -9,11 +9,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from braindino.config import from_dict, to_dict
+from braindino.config import to_dict
 from braindino.corpus.shards import Corpus, open_corpus
 from braindino.pretraining.config import PretrainConfig
 from braindino.progress import progress
-from braindino.record import claimed, fingerprint, is_done, read_record, write_bytes, write_record
+from braindino.record import claimed, is_done, write_bytes, write_record
 
 
 def pretrain(config: PretrainConfig, out: Path) -> Path:
@@ -32,6 +32,7 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
 
     from braindino.model.weights import save_encoder
     from braindino.pretraining.batches import Batches, training_subjects
+    from braindino.pretraining.initial import initial_fingerprint, initial_network
     from braindino.pretraining.loop import identity_of, train
     from braindino.pretraining.ranks import join
 
@@ -39,7 +40,7 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
     corpus = open_corpus(config.corpus)
     parents = {"corpus": corpus.fingerprint}
     if config.initial is not None:
-        parents["initial"] = fingerprint(read_record(config.initial, "pretrain"))
+        parents["initial"] = initial_fingerprint(config.initial)
     if is_done(out, "pretrain", identity_of(config), parents):
         return out / "encoder.safetensors"
     _check_size(config, corpus)
@@ -47,7 +48,7 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
         torch.set_num_threads(config.compute.threads)
     with join() as ranks, claimed(out) if ranks.first else nullcontext():
         batches = Batches(corpus, config, training_subjects(corpus, config), ranks.rank, ranks.count)
-        start = _initial(config) if config.initial is not None else None
+        start = initial_network(config)
         shown: Any = progress(f"pretrain {out.name}", config.steps) if ranks.first else nullcontext(lambda *_: None)
         with shown as advance:
             teacher = train(config, batches, out, start, ranks, advance)
@@ -83,19 +84,3 @@ def _check_size(config: PretrainConfig, corpus: Corpus) -> None:
         raise ValueError(
             f"the corpus has slices of {side} px, no multiple of model.patch_size {config.model.patch_size}"
         )
-
-
-def _initial(config: PretrainConfig):  # type: ignore[no-untyped-def]
-    """The teacher of the run before, with its heads, strictly loaded."""
-    from safetensors.torch import load_file
-
-    from braindino.pretraining.networks import Network
-
-    assert config.initial is not None
-    before = from_dict(read_record(config.initial, "pretrain")["config"], PretrainConfig)
-    for name in ("model", "dino_head", "ibot_head"):
-        if getattr(before, name) != getattr(config, name):
-            raise ValueError(f"[{name}] differs from that of the initial run {config.initial}; make them equal")
-    network = Network(config)
-    network.load_state_dict(load_file(config.initial / "teacher.safetensors"))
-    return network

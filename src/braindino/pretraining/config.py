@@ -138,7 +138,8 @@ class OptimConfig:
     freeze_last_layer: float = 0.01
     """Share of the steps in which the prototypes do not move."""
     freeze_backbone: float = 0.0
-    """Share of the steps in which the backbone does not move, but for its patch embedding: heads first."""
+    """Share of the steps in which the backbone does not move, but for its patch embedding: heads first. Then its rate
+    rises from 0 over as many steps as the warm-up has."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,8 @@ class PretrainConfig:
     batch_size: int
     """Slices per step, each of another subject where there are enough subjects."""
     initial: Path | None = None
-    """Run folder of the stage before: its teacher starts student, teacher and Gram teacher."""
+    """Run folder of the stage before, whose teacher with its heads starts student, teacher and Gram teacher; or a file
+    of weights (encoder.safetensors, or DINOv3's in any dialect, see docs/model.md), which start them with new heads."""
     model: ViTConfig = field(default_factory=ViTConfig)
     """The vision transformer; with `initial` it must be that run's."""
     crops: CropConfig = field(default_factory=CropConfig)

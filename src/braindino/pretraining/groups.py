@@ -67,15 +67,16 @@ def set_rates(
     weight_decay: float,
     *,
     freeze_last_layer: bool = False,
-    freeze_backbone: bool = False,
+    backbone: float = 1.0,
 ) -> None:
     """Write this step's `lr` and `weight_decay` into the groups (those of the optimizer), times their multipliers.
 
-    What is frozen gets a rate of 0, and with it no decay; the moments of the optimizer still gather.
+    `backbone` in [0, 1] is a further factor on the rate of the backbone without its patch embedding. What is frozen
+    gets a rate of 0, and with it no decay; the moments of the optimizer still gather.
     """
     for group in groups:
-        frozen = (freeze_last_layer and group["last_layer"]) or (freeze_backbone and group["backbone"])
-        group["lr"] = 0.0 if frozen else learning_rate * group["rate_multiplier"]
+        factor = (not (freeze_last_layer and group["last_layer"])) * (backbone if group["backbone"] else 1.0)
+        group["lr"] = learning_rate * group["rate_multiplier"] * factor
         group["weight_decay"] = weight_decay * group["decay_multiplier"]
 
 

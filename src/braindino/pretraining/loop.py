@@ -101,7 +101,7 @@ def _step(
         rate,
         schedules.weight_decay.value(step),
         freeze_last_layer=step < schedules.freeze_last_layer,
-        freeze_backbone=step < schedules.freeze_backbone,
+        backbone=schedules.backbone_share(step),
     )
     temperatures = Temperatures(schedules.temperature.value(step), config.teacher.student_temperature)
     with autocast(config.compute, ranks.device):

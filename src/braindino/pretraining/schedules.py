@@ -88,8 +88,14 @@ class Schedules:
     temperature: Schedule
     freeze_last_layer: int
     """Steps in which the prototypes do not move."""
+    backbone: Schedule
+    """Factor on the rate of the backbone without its patch embedding: 0 while the heads learn alone."""
     freeze_backbone: int
-    """Steps in which the backbone does not move, but for its patch embedding."""
+    """Steps in which that is so; then it rises to 1 over as many steps as the rate's warm-up."""
+
+    def backbone_share(self, step: int) -> float:
+        """The factor at `step`."""
+        return 1.0 if not self.freeze_backbone else self.backbone.value(max(step - self.freeze_backbone, 0))
 
 
 def schedules_of(config: PretrainConfig) -> Schedules:
@@ -104,5 +110,6 @@ def schedules_of(config: PretrainConfig) -> Schedules:
         momentum=Schedule(teacher.momentum[0], *teacher.momentum, warmup=0, total=steps),
         temperature=Schedule(cold, hot, hot, warm, steps),
         freeze_last_layer=round(optim.freeze_last_layer * steps),
+        backbone=Schedule(0.0, 1.0, 1.0, round(optim.warmup * steps), steps),
         freeze_backbone=round(optim.freeze_backbone * steps),
     )
