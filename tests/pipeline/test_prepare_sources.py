@@ -6,8 +6,9 @@ import pytest
 
 from braindino.pipeline.fit import load_task
 from braindino.pipeline.prepare import prepare
-from braindino.pipeline.sources import listed_sources
+from braindino.pipeline.sources import listed_sources, source_fingerprint
 from braindino.record import read_record
+from braindino.types import Case, Scan
 from braindino.volume.io import write_nifti
 from braindino.volume.recipe import Recipe
 from phantom import head
@@ -136,3 +137,17 @@ def test_age_and_sex_of_each_session_stand_in_the_table_of_scans(tmp_path, scan,
     assert found["sex"].tolist() == ["F", "F", "M", "M", "", ""]
     told = "age is '999.0', not a number in [0, 120], and is left empty: 2 (3_a, 3_b)"
     assert told in capsys.readouterr().err and told in read_record(tmp_path / "corpus")["facts"]["notes"]["bids:raw"]
+
+
+def test_a_source_is_identified_by_both_halves_of_a_pair_and_by_all_of_a_folder(tmp_path):
+    """Another image behind the same header, or another slice in a DICOM folder, is another source."""
+    pair, series = tmp_path / "s1" / "s1_T1w.hdr", tmp_path / "s2"
+    for path, size in ((pair, 348), (pair.with_suffix(".img"), 1000), (series / "1.dcm", 10), (series / "2.dcm", 10)):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(size))
+    cases = [Case(name, (Scan("c", name, "T1w", path),)) for name, path in (("s1", pair), ("s2", series))]
+    known = [source_fingerprint(str(tmp_path), cases)]
+    for path in (pair.with_suffix(".img"), series / "2.dcm"):
+        path.write_bytes(bytes(1004))
+        known.append(source_fingerprint(str(tmp_path), cases))
+    assert len(set(known)) == 3

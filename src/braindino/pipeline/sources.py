@@ -13,7 +13,9 @@ from braindino.progress import note
 from braindino.record import digest, fingerprint, read_record
 from braindino.tasks import known
 from braindino.types import Case, Scan
+from braindino.volume.files import stem
 
+PAIR = (".hdr", ".hdr.gz", ".img", ".img.gz")
 MOST_YEARS = 120
 """A higher age is a mistake in the cohort's table."""
 
@@ -116,8 +118,16 @@ def source_fingerprint(source: str, cases: Sequence[Case]) -> str:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; -1 where there is none behind its name, as of a datalad link that was not fetched."""
+    """Bytes of a file, of both halves of an Analyze pair, of the files of a DICOM folder.
+
+    -1 where there is none behind its name, as of a datalad link that was not fetched.
+    """
     try:
+        if path.is_dir():
+            return sum(file.stat().st_size for file in path.iterdir())
+        if path.name.endswith(PAIR):
+            halves = [path.with_name(stem(path) + ending) for ending in PAIR]
+            return sum(half.stat().st_size for half in halves if half.is_file())
         return path.stat().st_size
     except OSError:
         return -1
