@@ -101,9 +101,12 @@ class Batches:
             patch_masks=torch.from_numpy(masks),
         )
 
-    def __getitem__(self, step: int) -> list[Batch]:
-        """`passes`, as torch's DataLoader asks for them."""
-        return self.passes(step)
+    def __getitem__(self, step: int) -> list[Batch] | ValueError:
+        """`passes`, as torch's DataLoader asks for them; what is wrong is handed over, for it to be raised as it is."""
+        try:
+            return self.passes(step)
+        except ValueError as error:
+            return error
 
     def __len__(self) -> int:
         """Steps of the run."""
@@ -131,7 +134,7 @@ def _loader(batches: Batches, steps: range) -> Iterator[list[Batch]]:
     """Steps made by worker processes, in order; with a GPU in memory from which it copies while it computes."""
     from torch.utils.data import DataLoader
 
-    loader: DataLoader[list[Batch]] = DataLoader(
+    loader: DataLoader[list[Batch] | ValueError] = DataLoader(
         batches,  # type: ignore[arg-type]
         sampler=steps,
         batch_size=None,
@@ -139,7 +142,10 @@ def _loader(batches: Batches, steps: range) -> Iterator[list[Batch]]:
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
     )
-    return iter(loader)
+    for made in loader:
+        if isinstance(made, ValueError):
+            raise made
+        yield made
 
 
 def _one_thread(_: int) -> None:
@@ -179,5 +185,5 @@ def training_subjects(corpus: Corpus, config: PretrainConfig) -> tuple[str, ...]
 
 def _stack(crops: list[np.ndarray]) -> torch.Tensor:
     """(sample, crop, channel, side, side) to crop-major (crop x sample, channel, side, side)."""
-    stacked = np.stack(crops).swapaxes(0, 1)
-    return torch.from_numpy(np.ascontiguousarray(stacked.reshape(-1, *stacked.shape[2:])))
+    stacked = np.stack(crops, axis=1)
+    return torch.from_numpy(stacked.reshape(-1, *stacked.shape[2:]))
