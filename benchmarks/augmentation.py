@@ -4,15 +4,15 @@
     /tmp/peers/bin/pip install torch torchvision numpy
     OMP_NUM_THREADS=1 python benchmarks/augmentation.py --peers /tmp/peers/bin/python --out benchmarks/results
 
-One sample is 2 crops of 224 px and 8 of 96 px of a slice of 224 px, with the scales, flips and probabilities of stage 1;
-all resampling is antialiased (area and cubic here, bicubic there). Three pairs: "crops" are crops and flips alone; "all"
-adds every change of intensity, for the peers those of DINO that a grey picture can have (brightness and contrast, blur,
+One sample is 2 crops of 224 px and 8 of 96 px of a slice of 224 px, with the scales and probabilities of stage 1; all
+resampling is antialiased (area and cubic here, bicubic there). "crops" are crops and flips alone; "all" adds every
+change of intensity, for the peers those of DINO that a grey picture can have (brightness and contrast, blur,
 solarisation); "RGB" is what DINO's code does to an RGB picture (saturation, hue and greyscale too). PIL pictures are
 8-bit; tensors are float32 with one channel. Slices are synthetic: a disc of noise of the area of a brain.
 
 Every arm is a process of one thread that measures its own CPU time when it is told to; arms take turns, so that other
-work on the machine meets them all; one arm stands there twice (A/A). Ratios are taken within a round: their median, with
-a 95 % bootstrap interval over the rounds. Then the plan: what `pretrain --plan --gpus 8` needs at 40 % of 8 H100.
+work on the machine meets them all; one arm stands there twice (A/A). Ratios are taken within a round: their median,
+with a 95 % bootstrap interval over the rounds. Then what `pretrain --plan --gpus 8` needs at 40 % of 8 H100.
 """
 
 from __future__ import annotations
@@ -152,9 +152,8 @@ class Arm:
     def __init__(self, name: str, python: str, folder: Path):
         command = [python, __file__, "--serve", name, "--folder", str(folder)]
         self.name = name
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
 
     def rate(self) -> float:
         """Slices per second of CPU."""

@@ -36,14 +36,27 @@ class Crops:
     """Same geometry as the global crops, no distortion of intensities; none unless they are asked for."""
 
 
+def counts_and_sides(config: CropConfig, *, gram: bool) -> tuple[tuple[int, int], ...]:
+    """How many global, local and Gram crops a slice has, each with their side in pixels."""
+    sides = config.global_px, config.local_px, config.gram_px or config.global_px
+    return tuple(zip((2, config.local_count, 2 * gram), sides, strict=True))
+
+
 def multi_crop(
-    image: Image, background: float, config: CropConfig, rng: np.random.Generator, *, gram: bool = False
+    image: Image,
+    background: float,
+    config: CropConfig,
+    rng: np.random.Generator,
+    *,
+    gram: bool = False,
+    into: Crops | None = None,
 ) -> Crops:
     """Two global, `local_count` local and, with `gram`, two Gram crops of one normalised slice.
 
     Each is a random resized crop (area share within the scale, aspect 3/4 to 4/3, antialiased), drawn again until it
     holds `least_foreground` of brain, then flipped, then distorted in intensity. Brain is that of the middle channel,
-    the slice itself: so a share means the same, and the same windows are drawn, with neighbours and without.
+    the slice itself: so a share means the same, and the same windows are drawn, with neighbours and without. With
+    `into` the crops are written where they belong in a batch, in place of new memory.
     """
     u, channels = share_of_range(image, background), len(image)
     foreground = cv2.integral((u[channels // 2] > 0).view(np.uint8))
@@ -57,17 +70,15 @@ def multi_crop(
         distort(crop, background, config, rng, blur=blur, invert=invert)
         return window
 
-    gram_side = config.gram_px or config.global_px
-    global_crops = np.empty((2, channels, config.global_px, config.global_px), np.float32)
-    local_crops = np.empty((config.local_count, channels, config.local_px, config.local_px), np.float32)
-    gram_crops = np.empty((2 * gram, channels, gram_side, gram_side), np.float32)
-    for number, crop in enumerate(global_crops):
+    shapes = counts_and_sides(config, gram=gram)
+    crops = into or Crops(*(np.empty((count, channels, side, side), np.float32) for count, side in shapes))
+    for number, crop in enumerate(crops.global_crops):
         window = fill(crop, config.global_scale, config.blur[number], config.invert * number)
         if gram:
-            _resize(window.of(image), gram_crops[number], window.flipped)
-    for crop in local_crops:
+            _resize(window.of(image), crops.gram_crops[number], window.flipped)
+    for crop in crops.local_crops:
         fill(crop, config.local_scale, config.blur[2], 0.0)
-    return Crops(global_crops, local_crops, gram_crops)
+    return crops
 
 
 @dataclass(frozen=True)
