@@ -8,7 +8,7 @@ One sample is 2 crops of 224 px and 8 of 96 px of a slice of 224 px, with the sc
 resampling is antialiased (area and cubic here, bicubic there). "crops" are crops and flips alone; "all" adds every
 change of intensity, for the peers those of DINO that a grey picture can have (brightness and contrast, blur,
 solarisation); "RGB" is what DINO's code does to an RGB picture (saturation, hue and greyscale too). PIL pictures are
-8-bit; tensors are float32 with one channel. Slices are synthetic: a disc of noise of the area of a brain.
+8-bit; tensors are float32. Slices are synthetic: a disc of noise of the area of a brain.
 
 Every arm is a process of one thread that measures its own CPU time when it is told to; arms take turns, so that other
 work on the machine meets them all; one arm stands there twice (A/A). Ratios are taken within a round: their median,
@@ -33,25 +33,27 @@ import numpy as np
 CONFIGS = Path(__file__).parent.parent / "configs"
 SIDE, BACKGROUND, SLICES = 224, -3.0, 64
 OURS, READ, AGAIN = "this, all", "this, all, read from a corpus", "this, all, again (A/A)"
+ANEW = "this, all, noise drawn anew"
 ARMS = {
     "this, crops": 40,
     OURS: 40,
     AGAIN: 40,
     READ: 40,
+    ANEW: 40,
     "torchvision PIL, crops": 8,
     "torchvision PIL, all": 8,
     "torchvision PIL, RGB": 4,
     "torchvision v2, crops": 8,
     "torchvision v2, all": 8,
-    "stage 1": 40,
+    "torchvision v2, RGB": 4,
     "stage 2": 5,
 }
 """Arms and slices per round."""
 PAIRS = (
     (OURS, AGAIN),
+    (OURS, ANEW),
     *((f"this, {kind}", f"torchvision {peer}, {kind}") for kind in ("crops", "all") for peer in ("PIL", "v2")),
-    (OURS, "torchvision PIL, RGB"),
-    (READ, "torchvision PIL, RGB"),
+    *((one, f"torchvision {peer}, RGB") for one in (OURS, READ) for peer in ("PIL", "v2")),
 )
 
 
@@ -68,6 +70,7 @@ def ours(name: str, folder: Path) -> Callable[[int], object]:
 
     from braindino.config import read_config
     from braindino.corpus.shards import open_corpus
+    from braindino.pretraining import intensities
     from braindino.pretraining.config import PretrainConfig
     from braindino.pretraining.crops import multi_crop
 
@@ -77,7 +80,9 @@ def ours(name: str, folder: Path) -> Callable[[int], object]:
     if name == "this, crops":
         off = {"gamma": 0.0, "bias_field": 0.0, "noise": 0.0, "invert": 0.0, "ghosting": 0.0, "low_resolution": 0.0}
         crops = replace(crops, blur=(0.0, 0.0, 0.0), **off)
-    if name in (READ, "stage 1"):
+    if name == ANEW:
+        intensities._noise = lambda side, rng: rng.standard_normal((side, side), np.float32)
+    if name == READ:
         read = open_corpus(folder / "corpus").read
         return lambda n: multi_crop(read(n % SLICES), BACKGROUND, crops, np.random.default_rng([0, n]))
     rows = [
@@ -112,10 +117,8 @@ def peers(name: str) -> Callable[[int], object]:
             steps += [t.RandomApply([jitter], 0.8), *([t.RandomGrayscale(0.2)] if colour else [])]
             steps += [t.RandomApply([t.GaussianBlur(9, (0.1, 2.0))], blur)]
             steps += [t.RandomSolarize(128 if t is v1 else 0.5, solarise)]
-        if t is v1:
-            mean = (0.5,) * (3 if colour else 1)
-            steps += [t.ToTensor(), t.Normalize(mean, mean)]
-        return t.Compose(steps)
+        mean = (0.5,) * (3 if colour else 1)
+        return t.Compose([*steps, *([t.ToTensor()] if t is v1 else []), t.Normalize(mean, mean)])
 
     large, small = (0.32, 1.0), (0.05, 0.32)
     crops = [one(224, large, 0.0, 0.0), one(224, large, 0.9, 0.2), *[one(96, small, 0.5, 0.0)] * 8]
@@ -124,7 +127,7 @@ def peers(name: str) -> Callable[[int], object]:
         mode = "RGB" if colour else "L"
         images: list = [Image.fromarray(np.uint8(255 * image[0])).convert(mode) for image in scaled]
     else:
-        images = [torch.from_numpy(image) for image in scaled]
+        images = [torch.from_numpy(image.repeat(3, 0) if colour else image) for image in scaled]
     return lambda n: [crop(images[n % SLICES]) for crop in crops]
 
 
@@ -236,7 +239,7 @@ def tell(rates: dict[str, list[float]], out: Path | None) -> None:
     for stage in (1, 2):
         config = read_config(CONFIGS / f"stage{stage}.toml", PretrainConfig)
         needed = config.steps * config.batch_size / (plan(config, Hardware(gpus=8)).days * DAY_SECONDS)
-        rate = float(np.median(rates[f"stage {stage}"]))
+        rate = float(np.median(rates[READ if stage == 1 else "stage 2"]))
         cores.append((f"stage {stage}", rate, needed, needed / rate))
     needs = pd.DataFrame(cores, columns=["run", "slices_per_core", "needed", "cores"])
     print(table.to_string(index=False, float_format="{:.2f}".format))

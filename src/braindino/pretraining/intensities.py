@@ -7,6 +7,7 @@ another one in each.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import cv2
@@ -76,7 +77,7 @@ def distort(
     if config.gamma > 0 or config.bias_field > 0:
         flat += np.float32(TINY)
         cv2.log(flat, dst=flat)
-        u *= np.float32(np.exp(config.gamma * (2 * rng.random() - 1)))
+        u *= np.float32(math.exp(config.gamma * (2 * rng.random() - 1)))
         if config.bias_field > 0:
             u += _bias_field(u.shape[-1], config.bias_field, rng)
         cv2.exp(flat, dst=flat)
@@ -110,7 +111,8 @@ def _invert(flat: Float32[np.ndarray, "line column"]) -> None:
 def _bias_field(side: int, strength: float, rng: np.random.Generator) -> Float32[np.ndarray, "{side} {side}"]:
     """Log of a smooth field: 3 x 3 random nodes in +- ln(1 + strength), cubic in between."""
     nodes = rng.random((3, 3), np.float32)
-    nodes = (2 * nodes - 1) * np.float32(np.log1p(strength))
+    nodes -= np.float32(0.5)
+    nodes *= np.float32(2 * math.log1p(strength))
     field: np.ndarray = _between(side) @ nodes @ _between(side).T
     return field
 
@@ -124,8 +126,8 @@ def _between(side: int) -> Float32[np.ndarray, "{side} 3"]:
 def _noise(side: int, rng: np.random.Generator) -> Float32[np.ndarray, "{side} {side}"]:
     """White normal noise: a random window of a fixed plane (and the strength has either sign).
 
-    To draw it anew took more time than everything else. The price: the same numbers come again. Two crops of 224 px
-    have the same noise once in 640 000 pairs; else the pixels of one meet other numbers than those of the other.
+    To draw it anew takes longer than all else (benchmarks/augmentation.py). The price: the same numbers come again. Two
+    crops of 224 px have the same noise once in 640 000 pairs; else the pixels of one meet other numbers of the plane.
     """
     plane = _plane(max(PLANE_PX, 2 * side))
     top, left = rng.integers(len(plane) - side + 1, size=2).tolist()
