@@ -8,7 +8,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -82,16 +81,6 @@ def test_a_damaged_slice_is_named_whoever_read_it(tmp_path, workers):
         for _ in batches(0):
             made += 1
     assert made == first
-
-
-def test_opencv_has_no_threads_left_when_workers_are_forked(folder):
-    """A worker that had to end them itself would hang, once in some sixty starts."""
-    picture = np.zeros((600, 600), np.float32)
-    for _ in range(3):
-        cv2.setNumThreads(2)
-        cv2.GaussianBlur(picture, (0, 0), 2)
-        next(made_by(folder, 1)(0))
-        assert cv2.getNumThreads() == 1
 
 
 def test_workers_end_with_a_parent_that_is_killed(folder):

@@ -135,20 +135,23 @@ def _loader(batches: Batches, steps: range) -> Iterator[list[Batch]]:
     """Steps made by worker processes, in order; with a GPU in memory from which it copies while it computes."""
     from torch.utils.data import DataLoader
 
-    # Workers are many, each keeps to one core. Said before they are forked: a worker that ends OpenCV's threads itself
-    # waits for those of its parent, which it does not have, now and then for ever.
-    cv2.setNumThreads(1)
     loader: DataLoader[list[Batch] | ValueError] = DataLoader(
         batches,  # type: ignore[arg-type]
         sampler=steps,
         batch_size=None,
         num_workers=batches.config.compute.workers,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
     )
     for made in loader:
         if isinstance(made, ValueError):
             raise made
         yield made
+
+
+def _one_thread(_: int) -> None:
+    """Workers are many: each keeps to one core."""
+    cv2.setNumThreads(1)
 
 
 def crops_at(config: PretrainConfig, step: int) -> CropConfig:
