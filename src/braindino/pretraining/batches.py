@@ -132,7 +132,11 @@ class Batches:
 
 
 def _loader(batches: Batches, steps: range) -> Iterator[list[Batch]]:
-    """Steps made by worker processes, in order; with a GPU in memory from which it copies while it computes."""
+    """Steps made by worker processes, in order; with a GPU in memory from which it copies while it computes.
+
+    Workers are forked. A thread that used OpenCV and is just ending may hold OpenCV's lock, and a worker forked in that
+    moment waits for it for ever: so one process must not go from batches by a thread to batches by workers at once.
+    """
     from torch.utils.data import DataLoader
 
     loader: DataLoader[list[Batch] | ValueError] = DataLoader(
