@@ -15,7 +15,7 @@ from jaxtyping import Int
 from braindino.corpus.sampler import Sampler, epoch_sampler
 from braindino.corpus.shards import Corpus
 from braindino.pretraining.config import CropConfig, PretrainConfig
-from braindino.pretraining.crops import multi_crop
+from braindino.pretraining.crops import Crops, counts_and_sides, multi_crop
 from braindino.pretraining.masks import sample_masks
 from braindino.pretraining.networks import Batch
 
@@ -85,12 +85,17 @@ class Batches:
         return [self._batch(step, numbers, places) for places in self.places]
 
     def _batch(self, step: int, numbers: Int[np.ndarray, " batch"], places: range) -> Batch:
-        config, background = self.config, self.corpus.recipe.background
-        crops, samples = crops_at(config, step), []
-        for place in places:
+        config, recipe = self.config, self.corpus.recipe
+        crops, gram = crops_at(config, step), config.loss.gram > 0
+        whole = [
+            np.empty((count, len(places), recipe.channels, side, side), np.float32)
+            for count, side in counts_and_sides(crops, gram=gram)
+        ]
+        for sample, place in enumerate(places):
             rng = np.random.default_rng([config.seed, step, CROPS, place])
             picture = self.corpus.read(int(numbers[place]))
-            samples.append(multi_crop(picture, background, crops, rng, gram=config.loss.gram > 0))
+            into = Crops(*(part[:, sample] for part in whole))
+            multi_crop(picture, recipe.background, crops, rng, gram=gram, into=into)
         side = crops.global_px // config.model.patch_size
         masks = sample_masks(
             np.random.default_rng([config.seed, step, MASKS]),
@@ -100,16 +105,15 @@ class Batches:
             ratio=config.loss.mask_ratio,
             chosen=[*places, *(len(numbers) + place for place in places)],
         )
-        return Batch(
-            global_crops=_stack([sample.global_crops for sample in samples]),
-            local_crops=_stack([sample.local_crops for sample in samples]),
-            gram_crops=_stack([sample.gram_crops for sample in samples]),
-            patch_masks=torch.from_numpy(masks),
-        )
+        global_crops, local_crops, gram_crops = (torch.from_numpy(part.reshape(-1, *part.shape[2:])) for part in whole)
+        return Batch(global_crops, local_crops, gram_crops, patch_masks=torch.from_numpy(masks))
 
-    def __getitem__(self, step: int) -> list[Batch]:
-        """`passes`, as torch's DataLoader asks for them."""
-        return self.passes(step)
+    def __getitem__(self, step: int) -> list[Batch] | ValueError:
+        """`passes`, as torch's DataLoader asks for them; what is wrong is handed over, for it to be raised as it is."""
+        try:
+            return self.passes(step)
+        except ValueError as error:
+            return error
 
     def __len__(self) -> int:
         """Steps of the run."""
@@ -134,10 +138,14 @@ class Batches:
 
 
 def _loader(batches: Batches, steps: range) -> Iterator[list[Batch]]:
-    """Steps made by worker processes, in order; with a GPU in memory from which it copies while it computes."""
+    """Steps made by worker processes, in order; with a GPU in memory from which it copies while it computes.
+
+    Workers are forked. A thread that used OpenCV and is just ending may hold OpenCV's lock, and a worker forked in that
+    moment waits for it for ever: so one process must not go from batches by a thread to batches by workers at once.
+    """
     from torch.utils.data import DataLoader
 
-    loader: DataLoader[list[Batch]] = DataLoader(
+    loader: DataLoader[list[Batch] | ValueError] = DataLoader(
         batches,  # type: ignore[arg-type]
         sampler=steps,
         batch_size=None,
@@ -145,7 +153,10 @@ def _loader(batches: Batches, steps: range) -> Iterator[list[Batch]]:
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
     )
-    return iter(loader)
+    for made in loader:
+        if isinstance(made, ValueError):
+            raise made
+        yield made
 
 
 def _one_thread(_: int) -> None:
@@ -181,9 +192,3 @@ def training_subjects(corpus: Corpus, config: PretrainConfig) -> tuple[str, ...]
     if not subjects:
         raise ValueError("no subject is left to pretrain on; the corpus holds excluded subjects only")
     return subjects
-
-
-def _stack(crops: list[np.ndarray]) -> torch.Tensor:
-    """(sample, crop, channel, side, side) to crop-major (crop x sample, channel, side, side)."""
-    stacked = np.stack(crops).swapaxes(0, 1)
-    return torch.from_numpy(np.ascontiguousarray(stacked.reshape(-1, *stacked.shape[2:])))

@@ -42,6 +42,10 @@ class CropConfig:
     """Probability of a Gaussian blur (sigma 0.1 to 2 px per 224 px) for global crop 1, global crop 2, local crops."""
     invert: float = 0.1
     """Probability, for global crop 2, that u becomes 1 - u inside the brain (in place of solarisation)."""
+    ghosting: float = 0.0
+    """Probability, for every crop, of a faint copy of the slice (5 to 25 % of the signal) shifted along one axis."""
+    low_resolution: float = 0.0
+    """Probability, for every crop, that its pixels are 1.5 to 4 times as long along one axis, before resizing."""
 
     def __post_init__(self) -> None:
         if self.sizes and (min(row[3] for row in self.sizes) <= 0 or abs(sum(row[3] for row in self.sizes) - 1) > 1e-6):
