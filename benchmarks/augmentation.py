@@ -182,7 +182,7 @@ def write_corpus(folder: Path) -> None:
     values, rows = pack(pictures(), BACKGROUND)
     names = ("cohort", "subject", "session", "site", "contrast", "axes", "voxel_hash")
     scan = dict.fromkeys(names, "x") | {"slices": len(rows)}
-    write_shard(folder, 0, values, rows, np.zeros((1, 1, 1, 1), np.float16), [scan], [])
+    write_shard(folder, 0, values, rows, np.zeros((1, 1, 1, 1), np.uint8), [scan], [])
     merge_parts(folder, 1)
     files = [path.name for pattern in ("*.npy", "*.tsv") for path in folder.glob(pattern)]
     write_record(folder, "prepare", {"recipe": {"size_px": SIDE, "background": BACKGROUND}}, files=files)

@@ -30,7 +30,7 @@ def write_corpus(folder):
     rows["scan"] = np.arange(30) // 5
     names = ("cohort", "session", "site", "contrast", "axes", "voxel_hash")
     scans = [dict.fromkeys(names, "x") | {"subject": f"s{number}", "slices": 5} for number in range(6)]
-    write_shard(folder, 0, values, rows, np.zeros((6, 1, 1, 1), np.float16), scans, [])
+    write_shard(folder, 0, values, rows, np.zeros((6, 1, 1, 1), np.uint8), scans, [])
     merge_parts(folder, 1)
     files = [path.name for pattern in ("*.npy", "*.tsv") for path in folder.glob(pattern)]
     write_record(folder, "prepare", {"recipe": {"size_px": SIDE, "background": BACKGROUND}}, files=files)
