@@ -165,7 +165,7 @@ MIXED = ((32, 16, 48, 0.5), (48, 16, 64, 0.25), (48, 24, 64, 0.25))
 
 
 def test_rates_of_the_two_stages_are_the_documented_ones():
-    one, two = (loop.schedules(read_config(CONFIGS / f"stage{n}.toml", PretrainConfig)).rate for n in (1, 2))
+    one, two = (loop.schedules_of(read_config(CONFIGS / f"stage{n}.toml", PretrainConfig)).rate for n in (1, 2))
     assert one.value(12_500) == pytest.approx(2.83e-3, rel=1e-3) and one.value(124_999) == pytest.approx(1e-6)
     assert two.value(4988) == pytest.approx(1.768e-5, rel=1e-3)
     assert two.value(9976) == two.value(57_999) == pytest.approx(3.536e-5, rel=1e-3)

@@ -122,7 +122,8 @@ def _blocks(targets: Sequence[Tensor]) -> Iterable[Float32[Tensor, "row prototyp
 def _in_order(cls: Float32[Tensor, "of_rank sample dim"], ranks: Ranks) -> Float32[Tensor, "all_samples dim"]:
     """Rows of all passes of all ranks in the order of the batch: pass a of rank r is the a x ranks + r th part."""
     joined, _ = ranks.gather(cls)
-    return joined.unflatten(0, (ranks.count, -1)).transpose(0, 1).flatten(0, 2)
+    by_place: Tensor = joined.unflatten(0, (ranks.count, -1)).transpose(0, 1)
+    return by_place.flatten(0, 2)
 
 
 def effective_rank(x: Float[Tensor, "sample dim"]) -> float:

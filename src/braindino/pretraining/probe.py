@@ -96,8 +96,8 @@ def probe_of(corpus: Corpus, config: PretrainConfig) -> Probe | None:
     subjects = len(set(names[chosen]))
     if subjects < LEAST_SUBJECTS or len(set(values)) < 2:
         raise ValueError(
-            f"the probe needs {LEAST_SUBJECTS} held-out subjects that differ in {target!r}: of {len(held_out)} held-out "
-            f"ones {subjects} have a value, {len(set(values))} different; raise probe.share, or set probe.every to 0"
+            f"the probe needs {LEAST_SUBJECTS} held-out subjects that differ in {target!r}: of {len(held_out)} "
+            f"{subjects} have a value, {len(set(values))} different; raise probe.share, or set probe.every to 0"
         )
     rows = corpus.scans[["first", "slices"]].to_numpy()[chosen]
     spread = [first + np.unique(np.linspace(0, n - 1, min(SLICES, n)).round().astype(int)) for first, n in rows]
