@@ -11,7 +11,7 @@ from braindino.reporting.artefacts import Artefacts, answers_of, is_synthetic
 from braindino.reporting.figures import display_range, slug
 from braindino.reporting.figures_results import colours, roc_curve, survival_at
 from braindino.reporting.figures_scans import LABELS, head_box, legend, plane
-from braindino.reporting.figures_training import running_median, training_figure
+from braindino.reporting.figures_training import PANELS, running_median, thinned, training_figure
 from braindino.reporting.provenance import shareable
 from braindino.reporting.sections_data import chosen_cases
 from braindino.reporting.sections_results import threshold
@@ -34,6 +34,16 @@ def test_survival_at_is_the_step_function():
 
 def test_running_median_by_hand():
     assert running_median(np.array([1.0, 9.0, 2.0, np.nan, 3.0])).tolist() == [5.0, 2.0, 5.5, 2.5, 3.0]
+
+
+def test_long_curves_are_thinned_to_medians_and_spans():
+    step = np.arange(10_000.0)
+    value = np.where(step % 10 == 3, 50.0, step % 10)
+    middle, median, low, high = thinned(step, np.where(step == 0, np.nan, value))
+    assert len(middle) <= 800 and middle[0] == 6 and middle[-1] > 9_990
+    assert low[1] == 0 and high.min() == 50 and 4 <= median.min() <= median.max() <= 6
+    short = thinned(step[:500], value[:500])
+    assert [curve.tolist() for curve in short] == [step[:500].tolist()] + [value[:500].tolist()] * 3
 
 
 def test_reference_line_needs_a_known_number_of_prototypes():

@@ -63,7 +63,7 @@ def training_figure(
     shown = [panel for panel in PANELS if any(name in entry for entry in log for name, _ in panel[1])]
     rows = math.ceil(len(shown) / COLUMNS)
     with style():
-        drawn = canvas(9.0, 2.1 * rows, synthetic=synthetic)
+        drawn = canvas(9.0, 2.25 * rows, synthetic=synthetic)
         grid = drawn.subplots(rows, COLUMNS, squeeze=False, sharex=True)
         for axes, panel in zip(grid.flat, shown, strict=False):
             _panel(axes, log, panel, config)
@@ -106,10 +106,10 @@ def _panel(axes: Any, log: Sequence[Mapping[str, Any]], panel: Any, config: Mapp
         axes.axhline(level, color=INK, linestyle=(0, (4, 3)), linewidth=0.9)
         axes.annotate(f"ln {prototypes} = {level:.2f}", (1, level), (0, 2), xycoords=("axes fraction", "data"),
                       textcoords="offset points", ha="right", va="bottom", fontsize=7.5)  # fmt: skip
-    axes.set_title(title)
+    axes.set_title(title, pad=18 if len(present) > 1 else 6)
     axes.margins(x=0.02, y=0.12)
     if len(present) > 1:
-        place: Any = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": 3, "borderaxespad": 0.1}
+        place: Any = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 3, "borderaxespad": 0.1}
         axes.legend(fontsize=7.5, handlelength=1.7, columnspacing=0.8, handletextpad=0.4, **place)
 
 

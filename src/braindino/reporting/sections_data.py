@@ -55,7 +55,7 @@ def pretrained_people(found: Artefacts) -> set[str] | None:
     ours = fingerprint(found.records["corpus"])
     if any(run["parents"].get("corpus") != ours for run in runs):
         return None
-    unseen = (set(run["config"]["exclude"]) | set(run["facts"].get("held_out", ())) for run in runs)
+    unseen = (set(run["config"]["exclude"]) | set(run.get("facts", {}).get("held_out", ())) for run in runs)
     return set().union(*(found.corpus.people - names for names in unseen))
 
 
