@@ -79,8 +79,8 @@ def training_figure(
             f"training-{slug(run)}",
             f"Training of {run}, {len(log)} steps.",
             "Pale are single steps, thick lines a running median; axes do not begin at 0. The dashed line is ln K, K "
-            "being the number of prototypes: an agreement (cross-entropy, nats) that stays there has learned nothing. "
-            "Targets say nothing where each has that entropy, and one and the same of every slice where the entropy of "
+            "being the number of prototypes: an agreement (cross-entropy, nats) that stays there has learned nothing "
+            "(masked patches: ln K times the share of masked crops). Targets say nothing where each has that entropy, and one and the same of every slice where the entropy of "
             "their mean falls onto that of each. Collapse would also show as a cosine near 1 (between CLS tokens of "
             "different samples, or between patches of one crop) or an effective rank near 1. "
             + _probe_words(log, config)
@@ -102,9 +102,10 @@ def _panel(axes: Any, log: Sequence[Mapping[str, Any]], panel: Any, config: Mapp
         axes.plot(step, running_median(value), color=colour, linestyle=dash, label=label)
     prototypes = config.get(head, {}).get("prototypes") if head else None
     if prototypes:
-        level = math.log(prototypes)
+        share = config["loss"]["mask_probability"] if head == "ibot_head" and "ibot" in dict(present) else 1
+        level = share * math.log(prototypes)
         axes.axhline(level, color=INK, linestyle=(0, (4, 3)), linewidth=0.9)
-        axes.annotate(f"ln {prototypes} = {level:.2f}", (1, level), (0, 2), xycoords=("axes fraction", "data"),
+        axes.annotate(f"{f'{share:g} ' if share != 1 else ''}ln {prototypes} = {level:.2f}", (1, level), (0, 2), xycoords=("axes fraction", "data"),
                       textcoords="offset points", ha="right", va="bottom", fontsize=7.5)  # fmt: skip
     axes.set_title(title, pad=18 if len(present) > 1 else 6)
     axes.margins(x=0.02, y=0.12)
