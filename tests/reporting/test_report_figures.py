@@ -41,7 +41,7 @@ def test_long_curves_are_thinned_to_medians_and_spans():
     value = np.where(step % 10 == 3, 50.0, step % 10)
     middle, median, low, high = thinned(step, np.where(step == 0, np.nan, value))
     assert len(middle) <= 800 and middle[0] == 6 and middle[-1] > 9_990
-    assert low[1] == 0 and high[:-1].min() == 50 and 4 <= median.min() <= median.max() <= 6
+    assert low[1] == 0 and high[:-1].min() == 50 and 4 <= median[:-1].min() <= median[:-1].max() <= 7
     short = thinned(step[:500], value[:500])
     assert [curve.tolist() for curve in short] == [step[:500].tolist()] + [value[:500].tolist()] * 3
 

@@ -80,9 +80,10 @@ def training_figure(
             f"Training of {run}, {len(log)} steps.",
             "Pale are single steps, thick lines a running median; axes do not begin at 0. The dashed line is ln K, K "
             "being the number of prototypes: an agreement (cross-entropy, nats) that stays there has learned nothing "
-            "(masked patches: ln K times the share of masked crops). Targets say nothing where each has that entropy, and one and the same of every slice where the entropy of "
-            "their mean falls onto that of each. Collapse would also show as a cosine near 1 (between CLS tokens of "
-            "different samples, or between patches of one crop) or an effective rank near 1. "
+            "(masked patches: ln K times the share of masked crops). Targets say nothing where each has that entropy, "
+            "and one and the same of every slice where the entropy of their mean falls onto that of each. Collapse "
+            "would also show as a cosine near 1 (between CLS tokens of different samples, or between patches of one "
+            "crop) or an effective rank near 1. "
             + _probe_words(log, config)
             + (f"Skipped, since the loss was not finite: {counted(bad, 'step')}." if bad else "Every step was finite."),
             f"Curves of the losses and monitors of run {run} over {len(log)} steps.",
@@ -105,7 +106,8 @@ def _panel(axes: Any, log: Sequence[Mapping[str, Any]], panel: Any, config: Mapp
         share = config["loss"]["mask_probability"] if head == "ibot_head" and "ibot" in dict(present) else 1
         level = share * math.log(prototypes)
         axes.axhline(level, color=INK, linestyle=(0, (4, 3)), linewidth=0.9)
-        axes.annotate(f"{f'{share:g} ' if share != 1 else ''}ln {prototypes} = {level:.2f}", (1, level), (0, 2), xycoords=("axes fraction", "data"),
+        text = f"{f'{share:g} ' if share != 1 else ''}ln {prototypes} = {level:.2f}"
+        axes.annotate(text, (1, level), (0, 2), xycoords=("axes fraction", "data"),
                       textcoords="offset points", ha="right", va="bottom", fontsize=7.5)  # fmt: skip
     axes.set_title(title, pad=18 if len(present) > 1 else 6)
     axes.margins(x=0.02, y=0.12)
