@@ -40,7 +40,7 @@ from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
 
 from braindino.config import read_config
-from braindino.corpus.shards import Corpus, open_corpus
+from braindino.corpus.shards import Corpus
 from braindino.model.config import ViTConfig
 from braindino.model.vit import VisionTransformer
 from braindino.pipeline.demo import RECIPE

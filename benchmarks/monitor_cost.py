@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/monitor_cost.py --corpus CORPUS --out benchmarks/results/monitor_cost.json
 
-A real run with a config of the package on a corpus of its size (`pretraining_pays.py` makes one), with a clock around
+A real run with a config of the package on a corpus of its size (`it_learns.py` and `pretraining_pays.py` make one), with a clock around
 `look` and `health`. The k-NN probe is not in it: its share is its own time over `probe.every` steps, and it is told
 beside. CPU only; on a GPU the shares differ.
 """
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    probe = ProbeConfig(every=options.steps, target="site", share=0.2)
+    probe = ProbeConfig(every=options.steps, target="site", share=0.4)
     config = read_config(options.config, PretrainConfig)
     config = replace(config, corpus=options.corpus, steps=options.steps, exclude=(), probe=probe)
     spent = {name: clocked(name) for name in ("_step", "look", "health", "_probed")}
