@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/monitor_cost.py --corpus CORPUS --out benchmarks/results/monitor_cost.json
 
-A real run with a config of the package on a corpus of its size (`it_learns.py` and `pretraining_pays.py` make one), with a clock around
-`look` and `health`. The k-NN probe is not in it: its share is its own time over `probe.every` steps, and it is told
-beside. CPU only; on a GPU the shares differ.
+A real run with a config of the package on a corpus of its size (`it_learns.py` and `pretraining_pays.py` make one),
+with a clock around `look` and `health`. The k-NN probe is not in it: its share is its own time over `probe.every`
+steps, and it is told beside. CPU only; on a GPU the shares differ.
 """
 
 from __future__ import annotations
