@@ -38,6 +38,9 @@ def test_effective_rank_is_that_of_the_statistics_room():
         assert effective_rank(x) == pytest.approx(representation.effective_rank(x.double().numpy()), rel=1e-4)
     line = torch.arange(5.0)[:, None] * torch.tensor([[1.0, 2.0, 3.0]])
     assert effective_rank(line) == pytest.approx(1, abs=1e-3)
+    assert math.isnan(
+        effective_rank(torch.tensor([[1.0, 2.0], [float("nan"), 3.0]]))
+    )  # such a step is skipped, not fatal
 
 
 def seen(patch, cls=None):

@@ -129,9 +129,11 @@ def _in_order(cls: Float32[Tensor, "of_rank sample dim"], ranks: Ranks) -> Float
 def effective_rank(x: Float[Tensor, "sample dim"]) -> float:
     """exp of the entropy of the normalised singular values of the centred rows (Roy and Vetterli 2007).
 
-    From 1 (all on one line) to min(samples - 1, dim). The singular values are the roots of the eigenvalues of the
-    smaller of the two products of the matrix with itself.
+    From 1 (all on one line) to min(samples - 1, dim); NaN where a value is not finite. The singular values are the
+    roots of the eigenvalues of the smaller of the two products of the matrix with itself.
     """
+    if not torch.isfinite(x).all():
+        return float("nan")
     centred = x.double() - x.double().mean(dim=0)
     product = centred @ centred.T if len(x) < x.shape[1] else centred.T @ centred
     singular = torch.linalg.eigvalsh(product).clamp(min=0).sqrt()
