@@ -20,7 +20,9 @@ for CLS, 0 for patches. The corpus of part 1, k and margins were chosen on short
 What it can show: that the objective, optimiser and data path learn something that weights and pixels do not hold. What
 it cannot: that features of patients' scans are good. Waves are an easy factor for a patch-wise network, raw pixels are
 blind to it by construction, intervals do not contain how much another training run would differ, and stage 2 has seen
-more steps than stage 1, so its gain is not the Gram anchor's alone.
+more steps than stage 1, so a gain would not be the Gram anchor's alone. Tissue is nearly told by intensity, which random
+weights pass on and which pretraining learns to look past: there random weights are a hard opponent. The Gram anchor
+mends patch features that decay over hundreds of thousands of steps, so a tiny stage 2 may well show nothing.
 """
 
 from __future__ import annotations
@@ -65,6 +67,7 @@ from braindino.synthesis.effects import Effects
 from braindino.synthesis.subject import make_subject
 from braindino.types import Encoder, Volume
 from braindino.volume.io import write_nifti
+from braindino.volume.preprocess import to_slices
 from braindino.volume.recipe import Recipe
 
 CONFIGS = Path(__file__).parents[1] / "src" / "braindino" / "configs"
@@ -91,6 +94,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400, help="of part 1")
     parser.add_argument("--cohort", type=int, default=80, help="healthy subjects to pretrain on in part 2")
     parser.add_argument("--asked", type=int, default=40, help="subjects of the probe of part 2")
+    parser.add_argument("--stage1", type=Path, default=CONFIGS / "tiny_stage1.toml", help="of part 2")
+    parser.add_argument("--stage2", type=Path, default=CONFIGS / "tiny_stage2.toml", help="of part 2")
     parser.add_argument("--stage-steps", type=int, nargs=2, help="of part 2; default: those of the two files")
     options = parser.parse_args()
     tables, claims = [], []
@@ -264,9 +269,10 @@ def patch_part(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[
     cohort = synthesize(options.work / "cohort", settings)
     prepare([f"synthetic={cohort}"], options.work / "corpus", RECIPE)
     runs = [options.work / f"stage{number}" for number in (1, 2)]
-    for number, (run, initial) in enumerate(zip(runs, (None, runs[0]), strict=True), start=1):
-        config = read_config(CONFIGS / f"tiny_stage{number}.toml", PretrainConfig)
-        steps = options.stage_steps[number - 1] if options.stage_steps else config.steps
+    files = (options.stage1, options.stage2)
+    for number, (run, file, initial) in enumerate(zip(runs, files, (None, runs[0]), strict=True)):
+        config = read_config(file, PretrainConfig)
+        steps = options.stage_steps[number] if options.stage_steps else config.steps
         pretrain(replace(config, corpus=options.work / "corpus", initial=initial, exclude=(), steps=steps), run)
     encoders = {"random init": load_encoder("random_init", runs[0], seed=1)}
     encoders |= {f"stage {n}": load_encoder("braindino", run) for n, run in enumerate(runs, start=1)}
@@ -293,9 +299,9 @@ def tissue_patches(encoders: dict[str, Encoder], number: int) -> tuple[dict[str,
     volume = Volume(image, ("T1w",), subject.affine, brain_mask=subject.brain_mask, label_map=tissue)
     tokens = {name: encoder.tokens(volume, patches=True) for name, encoder in encoders.items()}
     first = tokens["stage 1"]
-    labels, side = first.prepared.label_map, first.grid[0]
-    size = labels.shape[0] // side
-    blocks = labels.transpose(2, 0, 1).reshape(-1, side, size, side, size).swapaxes(2, 3).reshape(-1, size * size)
+    labels, side = to_slices(first.prepared.label_map[None])[:, 0], first.grid[0]
+    size = labels.shape[1] // side
+    blocks = labels.reshape(-1, side, size, side, size).swapaxes(2, 3).reshape(-1, size * size)
     shares = (blocks[..., None] == np.arange(1, 1 + len(TISSUES))).mean(1)
     inside = np.flatnonzero(shares.sum(1) > 0.5)
     inside = np.random.default_rng(number).permutation(inside)[:ASKED_PATCHES]
