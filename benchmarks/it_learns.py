@@ -20,9 +20,9 @@ for CLS, 0 for patches. The corpus of part 1, k and margins were chosen on short
 What it can show: that the objective, optimiser and data path learn something that weights and pixels do not hold. What
 it cannot: that features of patients' scans are good. Waves are an easy factor for a patch-wise network, raw pixels are
 blind to it by construction, intervals do not contain how much another training run would differ, and stage 2 has seen
-more steps than stage 1, so a gain would not be the Gram anchor's alone. Tissue is nearly told by intensity, which random
-weights pass on and which pretraining learns to look past: there random weights are a hard opponent. The Gram anchor
-mends patch features that decay over hundreds of thousands of steps, so a tiny stage 2 may well show nothing.
+more steps than stage 1, so a gain would not be the Gram anchor's alone. Tissue is nearly told by intensity, which
+random weights pass on and which pretraining learns to look past: there random weights are a hard opponent. The Gram
+anchor mends patch features that decay over hundreds of thousands of steps, so a tiny stage 2 may well show nothing.
 """
 
 from __future__ import annotations
