@@ -31,11 +31,12 @@ def ending(corpus, config, folder):
 @pytest.fixture(scope="module")
 def endings(phantoms, small_run, tmp_path_factory):
     """Name of the safeguard that is off, to the endings with each seed."""
+    short = replace(small_run, steps=30)
     runs = {
-        "none": small_run,
-        "balancing": small_run,
-        "temperature": replace(small_run, teacher=replace(small_run.teacher, temperature=(1.0, 1.0))),
-        "koleo": replace(small_run, loss=replace(small_run.loss, koleo=0.0)),
+        "none": short,
+        "balancing": short,
+        "temperature": replace(short, teacher=replace(small_run.teacher, temperature=(1.0, 1.0))),
+        "koleo": replace(short, loss=replace(small_run.loss, koleo=0.0)),
     }
     found = {}
     for name, config in runs.items():
