@@ -1,7 +1,7 @@
 """Twenty steps of the whole engine on slices made by a formula, against losses written down once.
 
-A change that moves these numbers by more than 1e-4 changes what is learned: if it is meant, write down the new ones (the
-test prints them) and say why in the commit.
+A change that moves these numbers by more than 1e-4 changes what is learned: if it is meant, write down the new ones
+(the test prints them) and say why in the commit.
 """
 
 import json

@@ -27,6 +27,7 @@ from braindino.pretraining.config import (
 from braindino.pretraining.ranks import Ranks
 from braindino.pretraining.schedules import schedules_of
 from braindino.pretraining.setup import set_up
+from braindino.reporting.figures_training import PANELS
 from braindino.volume.io import write_nifti
 from braindino.volume.recipe import Recipe
 from faults import Count, attempts
@@ -244,6 +245,13 @@ def test_stage_2_with_mixed_sizes_trains_and_resumes_to_the_same_bytes(tmp_path,
     pretrain(second, tmp_path / "killed")
     assert _weights(tmp_path / "killed") == _weights(tmp_path / "whole")
     assert (tmp_path / "killed" / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
+
+
+def test_every_number_of_the_log_is_drawn(tmp_path, config):
+    """What no panel shows would be measured for nobody."""
+    pretrain(replace(config, steps=1), tmp_path)
+    entry = json.loads((tmp_path / "log.jsonl").read_text())
+    assert set(entry) - {"step", "finite"} <= {name for _, names, _ in PANELS for name, _ in names}
 
 
 def test_the_loss_falls_and_the_features_do_not_collapse(tmp_path, config):

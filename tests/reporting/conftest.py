@@ -110,7 +110,7 @@ def _run(root, name, steps, gram):
     for step in range(steps):
         level = 6.9 - 2 * step / steps + 0.1 * rng.standard_normal()
         entry = {"step": step, "finite": step != 7, "lr": 1e-3 * step / steps, "momentum": 0.99, "total": 2 * level}
-        entry |= {"global": level, "local": level + 0.1, "ibot": level / 2, "koleo": 3.0, "grad_norm": 2.0}
+        entry |= {"global": level, "local": level + 0.1, "ibot": level / 2, "koleo": 3.0, "grad_norm_backbone": 2.0}
         entry |= {"gram": 0.1} if gram else {}
         entry |= {"target_entropy": 6.5, "prototypes_used": 20.0, "cls_cosine": 0.5, "effective_rank": 9.0}
         entries.append(entry)

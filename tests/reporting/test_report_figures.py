@@ -11,7 +11,7 @@ from braindino.reporting.artefacts import Artefacts, answers_of, is_synthetic
 from braindino.reporting.figures import display_range, slug
 from braindino.reporting.figures_results import colours, roc_curve, survival_at
 from braindino.reporting.figures_scans import LABELS, head_box, legend, plane
-from braindino.reporting.figures_training import running_median, training_figure
+from braindino.reporting.figures_training import running_median, thinned, training_figure
 from braindino.reporting.provenance import shareable
 from braindino.reporting.sections_data import chosen_cases
 from braindino.reporting.sections_results import threshold
@@ -36,10 +36,23 @@ def test_running_median_by_hand():
     assert running_median(np.array([1.0, 9.0, 2.0, np.nan, 3.0])).tolist() == [5.0, 2.0, 5.5, 2.5, 3.0]
 
 
+def test_long_curves_are_thinned_to_medians_and_spans():
+    step = np.arange(10_000.0)
+    value = np.where(step % 10 == 3, 50.0, step % 10)
+    middle, median, low, high = thinned(step, np.where(step == 0, np.nan, value))
+    assert len(middle) <= 800 and middle[0] == 6 and middle[-1] > 9_990
+    assert low[1] == 0 and high[:-1].min() == 50 and 4 <= median[:-1].min() <= median[:-1].max() <= 7
+    short = thinned(step[:500], value[:500])
+    assert [curve.tolist() for curve in short] == [step[:500].tolist()] + [value[:500].tolist()] * 3
+
+
 def test_reference_line_needs_a_known_number_of_prototypes():
     log = [{"step": n, "finite": True, "total": 1.0, "global": 1.0} for n in range(4)]
     assert "ln 64" in training_figure("r", log, {"dino_head": {"prototypes": 64}}).svg
     assert "ln " not in training_figure("r", log, {}).svg
+    patches = [{"step": n, "finite": True, "ibot": 1.0} for n in range(4)]
+    config = {"ibot_head": {"prototypes": 64}, "loss": {"mask_probability": 0.5}}
+    assert "0.5 ln 64 = 2.08" in training_figure("r", patches, config).svg
     with pytest.raises(ValueError, match="empty"):
         training_figure("r", [], {})
 

@@ -15,10 +15,11 @@ from braindino.types import Case, Scan
 from braindino.volume.recipe import Recipe
 
 
-def found(exclude, parent=None):
+def found(exclude, parent=None, held_out=()):
     scans = pd.DataFrame({"cohort": "c", "person": ["c/1", "c/2", "c/3"], "slices": 1})
     corpus = {"verb": "prepare", "config": {}, "parents": {}, "files": {}}
     run = {"config": {"exclude": exclude}, "parents": {"corpus": parent or fingerprint(corpus)}}
+    run |= {"facts": {"held_out": list(held_out)}} if held_out else {}
     base = {"task": "t", "kind": "regression", "encoder": "e", "head": "linear", "fraction": 1.0, "seed": 0}
     table = pd.DataFrame([base | {"perturbation": "none", "split": "test", "case": n, "status": "ok"} for n in "12"])
     cases = {n: Case(n, (Scan("c", n, "T1w", Path("x")),)) for n in "12"}
@@ -33,6 +34,7 @@ def test_test_subjects_that_were_pretrained_on_are_named():
     )
     assert leakage(found(["c/1"])).startswith("LEAKAGE: the encoder was pretrained on slices of 1 test subject (c/2)")
     assert pretrained_people(found(["c/1"])) == {"c/2", "c/3"}
+    assert pretrained_people(found(["c/1"], held_out=("c/3",))) == {"c/2"}
 
 
 def test_nothing_is_said_of_leakage_where_the_run_was_made_from_another_corpus():

@@ -31,7 +31,7 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
     from safetensors.torch import save
 
     from braindino.model.weights import save_encoder
-    from braindino.pretraining.batches import Batches, training_subjects
+    from braindino.pretraining.batches import Batches, held_out_subjects, training_subjects
     from braindino.pretraining.initial import initial_fingerprint, initial_network
     from braindino.pretraining.loop import identity_of, train
     from braindino.pretraining.ranks import join
@@ -54,11 +54,12 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
             teacher = train(config, batches, out, start, ranks, advance)
         if ranks.first:
             source = {"corpus": corpus.fingerprint, "steps": config.steps, "excluded": list(config.exclude)}
+            unseen = {"held_out": list(held_out_subjects(corpus, config))}
             backbone = _backbone(config, teacher)
-            save_encoder(out / "encoder.safetensors", backbone, to_dict(corpus.recipe), source)
+            save_encoder(out / "encoder.safetensors", backbone, to_dict(corpus.recipe), source | unseen)
             write_bytes(out / "teacher.safetensors", save(teacher))
             files = ["encoder.safetensors", "teacher.safetensors", "log.jsonl"]
-            write_record(out, "pretrain", identity_of(config), parents=parents, files=files)
+            write_record(out, "pretrain", identity_of(config), parents=parents, files=files, facts=unseen)
         ranks.wait()
     return out / "encoder.safetensors"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 
 import cv2
 import numpy as np
@@ -179,7 +180,7 @@ def crops_at(config: PretrainConfig, step: int) -> CropConfig:
 
 
 def training_subjects(corpus: Corpus, config: PretrainConfig) -> tuple[str, ...]:
-    """Subjects of the corpus ("cohort/subject") without the excluded ones.
+    """Subjects of the corpus ("cohort/subject") without the excluded ones and those held out for the probe.
 
     Raises:
         ValueError: an excluded name that matches no subject, or nobody left.
@@ -188,7 +189,20 @@ def training_subjects(corpus: Corpus, config: PretrainConfig) -> tuple[str, ...]
     strangers = [name for name in config.exclude if name not in known]
     if strangers:
         raise ValueError(f"exclude names {strangers[0]!r}, which is not in the corpus (names are cohort/subject)")
-    subjects = tuple(sorted(known - set(config.exclude)))
+    subjects = tuple(sorted(known - set(config.exclude) - set(held_out_subjects(corpus, config))))
     if not subjects:
         raise ValueError("no subject is left to pretrain on; the corpus holds excluded subjects only")
     return subjects
+
+
+def held_out_subjects(corpus: Corpus, config: PretrainConfig) -> tuple[str, ...]:
+    """Subjects of the probe: those not excluded with SHA-256(seed, name) in the lowest `probe.share` of its range.
+
+    A subject's lot does not depend on the others: a larger corpus, or the next stage with the same seed and share,
+    holds out the same people again. Nobody without a probe.
+    """
+    if not config.probe.every:
+        return ()
+    names = sorted(set(corpus.names) - set(config.exclude))
+    lots = [int.from_bytes(sha256(f"{config.seed} {name}".encode()).digest()[:8], "big") / 2**64 for name in names]
+    return tuple(name for name, lot in zip(names, lots, strict=True) if lot < config.probe.share)

@@ -147,6 +147,24 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class ProbeConfig:
+    """k-NN probe of the teacher on held-out subjects while it trains; see `pretraining.probe`."""
+
+    every: int = 0
+    """Steps between probes (also at the first and at the last step); 0: no probe, and nobody is held out."""
+    target: Literal["age", "sex", "site", "contrast", "cohort"] = "age"
+    """Column of the corpus's scans.tsv that the neighbours are asked for; scans without a value are left out."""
+    share: float = 0.1
+    """Share of the subjects that are held out for it, drawn by a hash of seed and name; they are not trained on."""
+
+    def __post_init__(self) -> None:
+        if self.every < 0 or not 0 < self.share < 1:
+            raise ValueError(
+                f"probe.every must be 0 or more and probe.share above 0 and below 1, got {self.every} and {self.share}"
+            )
+
+
+@dataclass(frozen=True)
 class ComputeConfig:
     """How a run is computed: settings of the machine, no part of the run's identity. A resumed run may change them."""
 
@@ -166,6 +184,8 @@ class ComputeConfig:
     """CPU threads per rank; 0 leaves torch's choice."""
     checkpoint_every: int = 100
     """Steps between checkpoints; the last two are kept."""
+    tensorboard: bool = False
+    """Also write the log as TensorBoard events, to `tensorboard/` in the run folder (the extra `tensorboard`)."""
 
     def __post_init__(self) -> None:
         if self.checkpoint_every < 1 or min(self.micro_batch, self.workers, self.threads) < 0:
@@ -201,6 +221,8 @@ class PretrainConfig:
     """The EMA teacher."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimiser."""
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    """The probe that tells how good the features are while they are learned."""
     exclude: tuple[str, ...] = ()
     """Subjects ("cohort/subject") kept out of pretraining: the test subjects of later tasks."""
     sampling: Literal["subjects", "slices"] = "subjects"

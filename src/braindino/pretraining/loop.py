@@ -16,14 +16,18 @@ from braindino.config import to_dict
 from braindino.pretraining.batches import Batches
 from braindino.pretraining.checkpoint import load_checkpoint, save_checkpoint
 from braindino.pretraining.config import PretrainConfig
+from braindino.pretraining.events import events
 from braindino.pretraining.groups import set_rates
 from braindino.pretraining.log import read_log, write_log
-from braindino.pretraining.monitors import health
+from braindino.pretraining.monitors import Look, health, look
 from braindino.pretraining.networks import Batch, Network, update_teacher, whole
+from braindino.pretraining.probe import Probe, probe_of
 from braindino.pretraining.ranks import Ranks
 from braindino.pretraining.schedules import Schedules, schedules_of
 from braindino.pretraining.setup import Trainee, autocast, set_up, whole_state
 from braindino.pretraining.step import Targets, Temperatures, koleo_groups_fit, student_loss, teacher_targets
+from braindino.pretraining.watch import alarms, live_line
+from braindino.progress import note
 
 MAX_BAD_STEPS = 3
 """A step with a loss that is not finite is skipped; after so many in a row the run stops."""
@@ -52,27 +56,29 @@ def train(
         report: called with (steps done, note) for the progress bar.
 
     Raises:
-        ValueError: `run` belongs to another config, the batch cannot be shared out, or the loss was not finite
-            `MAX_BAD_STEPS` times in a row.
+        ValueError: `run` belongs to another config, the batch cannot be shared out, the probe has too few subjects,
+            or the loss was not finite `MAX_BAD_STEPS` times in a row.
     """
     _check_shares(config, batches.size, ranks)
+    probe = probe_of(batches.corpus, config)
     trainee, identity = set_up(config, start, ranks), identity_of(config)
     first = load_checkpoint(run, trainee.state, identity)
     log, bad = read_log(run / "log.jsonl", first), 0
     report(first, "")
     schedules = schedules_of(config)
-    with _terminated() as asked:
+    with _terminated() as asked, events(run, first, config.compute.tensorboard and ranks.first) as show:
         for step, passes in enumerate(batches(first), start=first):
             entry = _step(trainee, [batch.to(ranks.device) for batch in passes], config, schedules, step, ranks)
             bad = 0 if entry["finite"] else bad + 1
             if bad:
                 entry["slices"] = [int(number) for number in batches.slices(step)]
-            log.append(entry)
+            log.append(entry | _probed(probe, trainee, config, step, ranks))
             stop = ranks.any(asked.is_set())
             last = step + 1 == config.steps or stop or bad >= MAX_BAD_STEPS
             if (step + 1) % config.compute.checkpoint_every == 0 or last:
                 if ranks.first:
                     write_log(run / "log.jsonl", log)
+                    show(log)
                 save_checkpoint(run, step + 1, trainee.state, identity, ranks)
             if bad >= MAX_BAD_STEPS:
                 raise ValueError(
@@ -82,7 +88,9 @@ def train(
             if stop:
                 print(f"terminated after step {step + 1}, which is saved; the same command goes on", file=sys.stderr)
                 raise SystemExit(TERMINATED)
-            report(1, f"loss {entry['total']:.3f}")
+            report(1, live_line(log, config))
+            for sentence in alarms(log, config) if ranks.first else ():
+                note(f"step {step}: {sentence}")
     return whole_state(trainee.state.teacher)
 
 
@@ -106,7 +114,7 @@ def _step(
     temperatures = Temperatures(schedules.temperature.value(step), config.teacher.student_temperature)
     with autocast(config.compute, ranks.device):
         targets = teacher_targets(state.teacher, passes, config.loss, temperatures.teacher, ranks, state.centres)
-    terms, cls = _gradients(trainee, passes, targets, config, temperatures, step, ranks)
+    terms, looks = _gradients(trainee, passes, targets, config, temperatures, step, ranks)
     norms = {
         f"grad_norm_{name}": float(whole(torch.nn.utils.clip_grad_norm_(module.parameters(), config.optim.clip)))
         for name, module in state.student.named_children()
@@ -117,7 +125,16 @@ def _step(
         update_teacher(state.teacher, state.student, momentum)
         _refresh(trainee, config, step)
     entry = {"step": step, "finite": finite, "lr": rate, "momentum": momentum, **terms, **norms}
-    return entry | health(torch.cat([target.cls for target in targets]), cls, ranks)
+    return entry | health(targets, looks, state.student, terms, ranks)
+
+
+def _probed(probe: Probe | None, trainee: Trainee, config: PretrainConfig, step: int, ranks: Ranks) -> dict[str, float]:
+    """What the probe says of the teacher after the first step, every `probe.every` steps and after the last one."""
+    due = step == 0 or step + 1 == config.steps or (step + 1) % max(config.probe.every, 1) == 0
+    if probe is None or not due:
+        return {}
+    with autocast(config.compute, ranks.device):
+        return probe(trainee.state.teacher, ranks)
 
 
 def _gradients(
@@ -128,11 +145,11 @@ def _gradients(
     temperatures: Temperatures,
     step: int,
     ranks: Ranks,
-) -> tuple[dict[str, float], torch.Tensor]:
-    """Add up the gradients of all passes; mean terms of the loss, and the CLS tokens of the first global crops."""
+) -> tuple[dict[str, float], list[Look]]:
+    """Add up the gradients of all passes; mean terms of the loss, and what the monitors look at."""
     trainee.state.optimiser.zero_grad(set_to_none=True)
     terms: dict[str, float] = {}
-    cls = []
+    looks = []
     for number, (batch, target) in enumerate(zip(passes, targets, strict=True)):
         crops = [batch.global_crops] + ([batch.local_crops] if len(batch.local_crops) else [])
         torch.manual_seed(_seed(config, step, ranks.rank * len(passes) + number))
@@ -143,10 +160,10 @@ def _gradients(
                 seen, target, batch, config.loss, temperatures, ranks, trainee.gram_teacher, directions
             )
             (losses["total"] / len(passes)).backward()  # type: ignore[no-untyped-call]
-        cls.append(seen.outputs[0].cls[: batch.samples].detach())
+        looks.append(look(seen, batch.samples))
         for name, loss in losses.items():
             terms[name] = terms.get(name, 0.0) + float(loss.detach()) / len(passes)
-    return ranks.mean(terms), torch.cat(cls)
+    return ranks.mean(terms), looks
 
 
 @contextlib.contextmanager

@@ -125,12 +125,18 @@ def _software(records: Mapping[str, Mapping[str, Any]]) -> str:
 def _pretraining_sentence(name: str, config: Mapping[str, Any]) -> str:
     model, loss = config["model"], config["loss"]
     terms = ", ".join(f"{term} {loss[term]:g}" for term in ("dino", "ibot", "koleo", "gram") if loss.get(term))
+    probe = config.get("probe", {})
+    probed = (
+        f", and {probe['share']:.0%} of the others for the k-NN probe of {probe['target']}"
+        if probe.get("every")
+        else ""
+    )
     start = f", starting from {PurePath(config['initial']).name}" if config.get("initial") else ""
     return (
         f"Pretraining {name}: a vision transformer (width {model['dim']}, depth {model['depth']}, {model['heads']} "
         f"heads, patches of {model['patch_size']} pixels) was trained by self-distillation for {config['steps']} steps "
         f"of {config['batch_size']} slices with loss weights {terms} (seed {config['seed']}){start}; "
-        f"{len(config['exclude'])} subjects were kept out."
+        f"{len(config['exclude'])} subjects were kept out{probed}."
     )
 
 

@@ -55,7 +55,8 @@ def pretrained_people(found: Artefacts) -> set[str] | None:
     ours = fingerprint(found.records["corpus"])
     if any(run["parents"].get("corpus") != ours for run in runs):
         return None
-    return set().union(*(found.corpus.people - set(run["config"]["exclude"]) for run in runs))
+    unseen = (set(run["config"]["exclude"]) | set(run.get("facts", {}).get("held_out", ())) for run in runs)
+    return set().union(*(found.corpus.people - names for names in unseen))
 
 
 def leakage(found: Artefacts) -> str:
@@ -114,9 +115,12 @@ def _group(case: Case) -> str:
 
 MONITORS = {
     "target_entropy": "entropy of the teacher's targets (nats)",
+    "mean_target_entropy": "entropy of their mean (nats)",
     "prototypes_used": "prototypes chosen in a batch",
     "cls_cosine": "cosine between CLS tokens of different samples",
     "effective_rank": "effective rank of CLS tokens",
+    "patch_cosine": "cosine between patches of one crop",
+    "knn_cls": "k-NN probe of held-out subjects on the CLS token",
 }
 """Entry of the log to what it is, for those that a collapsed run shows."""
 
@@ -136,10 +140,16 @@ def _monitor_table(found: Artefacts) -> Table:
     configs = [found.records[f"run {name}"]["config"] for name in found.logs]
     levels = dict.fromkeys(f"{math.log(config['dino_head']['prototypes']):.2f}" for config in configs)
     widths = dict.fromkeys(str(config["model"]["dim"]) for config in configs)
-    signs = {"target_entropy": f"at ln K = {' or '.join(levels)}", "effective_rank": f"1 (of {' or '.join(widths)})"}
+    signs = {
+        "target_entropy": f"at ln K = {' or '.join(levels)}, or 0",
+        "mean_target_entropy": "falls to that of each target",
+        "effective_rank": f"1 (of {' or '.join(widths)})",
+        "knn_cls": _trivial(found),
+    }
     rows = tuple(
         (what, *(_first_to_last(log, entry) for log in found.logs.values()), signs.get(entry, "1"))
         for entry, what in MONITORS.items()
+        if any(entry in line for log in found.logs.values() for line in log)
     )
     heads = (f"{name}: first → last tenth" for name in found.logs)
     return Table(
@@ -147,6 +157,12 @@ def _monitor_table(found: Artefacts) -> Table:
         ("monitor", *heads, "in a collapsed run"),
         rows,
     )
+
+
+def _trivial(found: Artefacts) -> str:
+    """The probe's score without features."""
+    values = [line["knn_trivial"] for log in found.logs.values() for line in log if "knn_trivial" in line]
+    return f"{' or '.join(dict.fromkeys(number(value) for value in values))} (known without features)"
 
 
 def _first_to_last(log: Sequence[Mapping[str, Any]], entry: str) -> str:

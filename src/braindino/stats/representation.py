@@ -37,6 +37,23 @@ def knn_classify(
     return np.asarray(knn_votes(bank, labels, queries, k, int(labels.max()) + 1).argmax(1))
 
 
+def nearest_of_others(
+    x: Float[np.ndarray, "row dim"], subjects: Shaped[np.ndarray, " row"], k: int
+) -> Int[np.ndarray, "row k"]:
+    """The k nearest rows by cosine similarity among those of other subjects, nearest first; of equals the earlier.
+
+    Raises:
+        ValueError: k below 1, or above the number of rows that a subject's other subjects have.
+    """
+    counts = np.unique(subjects, return_counts=True)[1]
+    others = len(x) - int(counts.max(initial=0))
+    if not 1 <= k <= others:
+        raise ValueError(f"k must be 1 to {others} (the fewest rows of other subjects), got {k}")
+    unit = unit_rows(x)
+    similarity = np.where(subjects[:, None] == subjects[None], -np.inf, unit @ unit.T)
+    return np.asarray(np.argsort(-similarity, axis=1, kind="stable")[:, :k])
+
+
 def unit_rows(x: Float[np.ndarray, "row dim"]) -> Float[np.ndarray, "row dim"]:
     """Rows scaled to Euclidean length 1; a row of zeros stays."""
     length = np.linalg.norm(x, axis=1, keepdims=True)
