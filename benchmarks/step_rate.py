@@ -130,7 +130,7 @@ def engine_step(config: PretrainConfig, folder: Path) -> Callable[[], float]:
 
 
 def rounds(commands: dict[str, list[str]], count: int, before: str | None) -> dict[str, np.ndarray]:
-    """(round, [CPU s of the step, CPU s of the matrix product, loss]) of every contender; the first step warms up."""
+    """(round, [CPU s of the step, CPU s of the matrix product, loss]) of every contender; the first two steps warm up."""
     found: dict[str, list[list[float]]] = {name: [] for name in commands}
     with ExitStack() as stack:
         running = {}
@@ -142,11 +142,11 @@ def rounds(commands: dict[str, list[str]], count: int, before: str | None) -> di
                 )
             )
             stack.callback(running[name].stdin.close)
-        for turn in range(count + 1):
+        for turn in range(-1, count + 1):
             shift = turn % len(running)
             for name in list(running)[shift:] + list(running)[:shift]:
                 answer = ask(running[name], name)
-                if turn:
+                if turn > 0:
                     found[name].append(answer)
                 print(turn, name, *(f"{number:.3f}" for number in answer), file=sys.stderr)
     return {name: np.array(answers) for name, answers in found.items()}
