@@ -71,8 +71,8 @@ class Attention(nn.Module):
         """Attend over all tokens of each image."""
         batch, tokens, dim = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        queries, keys = rotate(qkv[:2], rope).unbind(0)
-        attended = F.scaled_dot_product_attention(queries, keys, qkv[2])
+        queries, keys, values = qkv.unbind(0)
+        attended = F.scaled_dot_product_attention(rotate(queries, rope), rotate(keys, rope), values)
         projected: Tensor = self.proj(attended.transpose(1, 2).reshape(batch, tokens, dim))
         return projected
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Float32
@@ -122,11 +122,37 @@ def rope_angles(
 
 
 def rotate(x: Float[Tensor, "*batch token channel"], rope: Rope) -> Float[Tensor, "*batch token channel"]:
-    """Rotate channel pairs (c, c + d/2): x cos + (-x_2, x_1) sin, in the type of `rope`, returned in that of `x`."""
+    """Rotate channel pairs (c, c + d/2): x cos + (-x_2, x_1) sin, in the type of `rope`, returned in that of `x`.
+
+    Both channels of a pair have the same angle, as `rope_angles` makes them.
+    """
     sine, cosine = rope
+    if sine.dtype == torch.float32:
+        rotated: Tensor = _Rotation.apply(x.float(), sine, cosine)  # type: ignore[no-untyped-call]
+        return rotated.to(x.dtype)
     wide = x.to(sine.dtype)
     first, second = wide.chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
-    if sine.dtype == torch.float32:
-        return torch.addcmul(wide * cosine, turned, sine).to(x.dtype)
     return (wide * cosine + turned * sine).to(x.dtype)  # each product is rounded, as where this was trained
+
+
+class _Rotation(torch.autograd.Function):
+    """The rotation in float32 without a copy of the turned half; its gradient is turned back by the same angle."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sine: Tensor, cosine: Tensor) -> Tensor:
+        ctx.save_for_backward(sine, cosine)
+        return _turn(x, sine, cosine)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        sine, cosine = ctx.saved_tensors
+        return _turn(gradients[0], -sine, cosine), None, None
+
+
+def _turn(x: Tensor, sine: Tensor, cosine: Tensor) -> Tensor:
+    half = x.shape[-1] // 2
+    turned = x * cosine
+    turned[..., :half].addcmul_(x[..., half:], sine[..., :half], value=-1)
+    turned[..., half:].addcmul_(x[..., :half], sine[..., half:])
+    return turned

@@ -103,9 +103,7 @@ def _restore(state: State, tensors: dict[str, Tensor]) -> None:
     state.teacher.load_state_dict(_part(tensors, "teacher."))
     for name, parameter in state.student.named_parameters():
         moments = _part(tensors, f"optimiser.{name}.")
-        state.optimiser.state[parameter] = {
-            key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
-        }
+        state.optimiser.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
     for name, value in _part(tensors, "centres.").items():
         getattr(state.centres, name).copy_(value)
 
@@ -114,7 +112,7 @@ def _restore_parts(state: State, folder: Path) -> None:
     """Each rank reads what it holds, whatever the number of ranks that wrote it."""
     for parameter in state.student.parameters():
         state.optimiser.state[parameter] = {
-            "step": torch.tensor(0.0),
+            "step": torch.zeros((), device=parameter.device),
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }

@@ -115,10 +115,12 @@ def _step(
     with autocast(config.compute, ranks.device):
         targets = teacher_targets(state.teacher, passes, config.loss, temperatures.teacher, ranks, state.centres)
     terms, looks = _gradients(trainee, passes, targets, config, temperatures, step, ranks)
-    norms = {
-        f"grad_norm_{name}": float(whole(torch.nn.utils.clip_grad_norm_(module.parameters(), config.optim.clip)))
-        for name, module in state.student.named_children()
-    }
+    norms = _numbers(
+        {
+            f"grad_norm_{name}": whole(torch.nn.utils.clip_grad_norm_(module.parameters(), config.optim.clip))
+            for name, module in state.student.named_children()
+        }
+    )
     finite = all(map(_is_finite, [terms["total"], *norms.values()]))
     if finite:
         state.optimiser.step()
@@ -161,8 +163,8 @@ def _gradients(
             )
             (losses["total"] / len(passes)).backward()  # type: ignore[no-untyped-call]
         looks.append(look(seen, batch.samples))
-        for name, loss in losses.items():
-            terms[name] = terms.get(name, 0.0) + float(loss.detach()) / len(passes)
+        for name, loss in _numbers(losses).items():
+            terms[name] = terms.get(name, 0.0) + loss / len(passes)
     return ranks.mean(terms), looks
 
 
@@ -214,6 +216,11 @@ def _terminated() -> Iterator[threading.Event]:
         yield asked
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _numbers(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Single numbers, fetched from the device together: each fetch would wait for it."""
+    return dict(zip(tensors, torch.stack([tensor.detach() for tensor in tensors.values()]).tolist(), strict=True))
 
 
 def _is_finite(value: float) -> bool:

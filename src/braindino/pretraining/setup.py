@@ -48,7 +48,7 @@ def set_up(config: PretrainConfig, start: Network | None, ranks: Ranks) -> Train
         layer_decay=config.optim.layer_decay,
         patch_multiplier=config.optim.patch_embed_factor,
     )
-    optimiser = torch.optim.AdamW(groups, lr=1.0, betas=config.optim.betas)
+    optimiser = torch.optim.AdamW(groups, lr=1.0, betas=config.optim.betas, fused=True)
     centres = None
     if config.loss.centring == "ema":
         sizes = config.dino_head.prototypes, config.ibot_head.prototypes
