@@ -121,8 +121,9 @@ def draw(found: pd.DataFrame) -> None:
     import matplotlib.pyplot as plt
 
     plt.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})
-    figure, axes = plt.subplots(2, len(SERIES), figsize=(13, 5), sharex="col", layout="constrained")
-    for column, (series, label) in zip(axes.T, SERIES.items(), strict=True):
+    shown = {series: label for series, label in SERIES.items() if series in set(found.series)}
+    figure, axes = plt.subplots(2, len(shown), figsize=(2.8 * len(shown), 5), sharex="col", layout="constrained")
+    for column, (series, label) in zip(axes.T, shown.items(), strict=True):
         for again, colour in ((0, "tab:blue"), (1, "tab:orange")):
             rows = found[(found.series == series) & (found.checkpointing == again)]
             name = "" if series != "stage 2" else ", checkpointing" if again else ", none"
