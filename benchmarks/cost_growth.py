@@ -134,7 +134,8 @@ def draw(found: pd.DataFrame) -> None:
                 if len(rows):
                     axis.plot(rows.value, planned / unit, color=colour, linewidth=1, label="plan" + name)
                     axis.plot(rows.value, measured / unit, "o", color=colour, label="measured" + name)
-                axis.set_ylim(bottom=0)
+        for axis in column:
+            axis.set_ylim(0, 1.3 * axis.get_ylim()[1])
         if series == "prototypes":
             column[1].set_xscale("log", base=2)
         ticks = sorted(set(found[found.series == series].value))
