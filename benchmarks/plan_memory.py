@@ -14,6 +14,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,8 +83,8 @@ def measure(config: PretrainConfig, checkpointing: bool) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
 
 
-def train(config: PretrainConfig, checkpointing: bool) -> None:
-    """Two steps on noise, as `pretraining.loop` does them."""
+def train(config: PretrainConfig, checkpointing: bool, mark: Callable[[], None] = lambda: None, steps: int = 2) -> None:
+    """Steps on noise, as `pretraining.loop` does them; `mark` is called before the first and after each."""
     import torch
 
     from braindino.model.vit import VisionTransformer
@@ -101,8 +102,9 @@ def train(config: PretrainConfig, checkpointing: bool) -> None:
     student, teacher = Network(config).train(), Network(config).eval().requires_grad_(False)
     gram = VisionTransformer(config.model).eval().requires_grad_(False) if config.loss.gram > 0 else None
     student.backbone.checkpoint_activations = checkpointing
-    optimiser = torch.optim.AdamW(student.parameters(), foreach=True)
-    for _ in range(2):
+    optimiser = torch.optim.AdamW(student.parameters(), fused=True)
+    mark()
+    for _ in range(steps):
         optimiser.zero_grad()
         (targets,) = teacher_targets(teacher, [batch], config.loss, 0.07, Ranks())
         crops = [batch.global_crops] + ([batch.local_crops] if len(batch.local_crops) else [])
@@ -112,6 +114,7 @@ def train(config: PretrainConfig, checkpointing: bool) -> None:
         del seen, targets, loss
         optimiser.step()
         update_teacher(teacher, student, 0.99)
+        mark()
 
 
 if __name__ == "__main__":

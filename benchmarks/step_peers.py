@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -201,17 +202,15 @@ def serve(step: Callable[[], float]) -> None:
     """For every line on stdin one step: print its CPU seconds, those of a matrix product around it, and the loss."""
     matrix = torch.randn(SIDE, SIDE)
     for _ in sys.stdin:
-        before = cpu_seconds(lambda: matrix @ matrix)
-        losses: list[float] = []
-        seconds = cpu_seconds(lambda: losses.append(step()))
-        after = cpu_seconds(lambda: matrix @ matrix)
-        print(json.dumps([seconds, (before + after) / 2, losses[0]]), flush=True)
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+        marks = [time.process_time()]
+        matrix @ matrix
+        marks.append(time.process_time())
+        loss = step()
+        marks.append(time.process_time())
+        matrix @ matrix
+        marks.append(time.process_time())
+        before, seconds, after = (late - early for early, late in pairwise(marks))
+        print(json.dumps([seconds, (before + after) / 2, loss]), flush=True)
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def engine_step(config: PretrainConfig, folder: Path) -> Callable[[], float]:
 
 
 def rounds(commands: dict[str, list[str]], count: int, before: str | None) -> dict[str, np.ndarray]:
-    """(round, [CPU s of the step, CPU s of the matrix product, loss]) of every contender; the first two steps warm up."""
+    """(round, [CPU s of the step, of the matrix product, loss]) of every contender; the first two steps warm up."""
     found: dict[str, list[list[float]]] = {name: [] for name in commands}
     with ExitStack() as stack:
         running = {}

@@ -71,6 +71,15 @@ def test_rotation_is_multiplication_by_a_unit_complex_number():
     torch.testing.assert_close(rotated, torch.cat((product.real, product.imag), -1))
 
 
+def test_gradient_of_the_rotation_is_that_of_its_formula():
+    x, angles, weights = fill(1, (2, 5, 8)).requires_grad_(), 6 * fill(2, (5, 4)), fill(3, (2, 5, 8))
+    sine, cosine = angles.tile(2).sin(), angles.tile(2).cos()
+    formula = x * cosine + torch.cat((-x[..., 4:], x[..., :4]), -1) * sine
+    (expected,) = torch.autograd.grad((formula * weights).sum(), x)
+    (found,) = torch.autograd.grad((rotate(x, (sine, cosine)) * weights).sum(), x)
+    torch.testing.assert_close(found, expected)
+
+
 def test_attention_sees_relative_positions_only():
     """q.k depends on the difference of coordinates: the same for two pairs of patches equally far apart."""
     q, k = fill(3, (1, 16)), fill(4, (1, 16))

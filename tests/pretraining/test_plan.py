@@ -186,7 +186,7 @@ def test_the_peak_of_a_step_is_predicted_within_a_fifth(config, checkpointing):
     batch = _batch(config)
     with Peak() as tracker:
         networks = _networks(config)
-        optimiser = torch.optim.AdamW(networks[0].parameters(), foreach=True)
+        optimiser = torch.optim.AdamW(networks[0].parameters(), fused=True)
         if checkpointing:
             for block in networks[0].backbone.blocks:
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)

@@ -40,7 +40,7 @@ def rank_memory(config: PretrainConfig, hardware: Hardware, micro: Work, whole: 
     - loss: state + kept + logits + output tokens + the largest temporary of the losses, or the Gram teacher's pass;
     - backward: state + kept, but for heads and losses, which are done + the gradients of one block, and with
       checkpointing what that block keeps;
-    - update: state + all gradients + one temporary of AdamW (foreach).
+    - update: state, with all gradients; AdamW is fused and needs nothing more.
 
     Gradients are there during the first three only with accumulation or several ranks (buckets).
     """
@@ -61,7 +61,7 @@ def rank_memory(config: PretrainConfig, hardware: Hardware, micro: Work, whole: 
         "targets": held + saved["targets"] + max(teaching, rounds),
         "loss": held + everything + width * sum(ours) + outputs + max(2 * FLOAT * max(ours), anchoring),
         "backward": held + everything - freed + widest,
-        "update": sum(state.values()) + FLOAT * count / hardware.shards,
+        "update": sum(state.values()),
     }
     return Memory(state, saved, phases)
 
@@ -100,13 +100,14 @@ def saved_bytes(config: PretrainConfig, hardware: Hardware, micro: Work) -> dict
 def forward_bytes(model: ViTConfig, hardware: Hardware, crop: Crop) -> float:
     """Working memory of a forward pass without gradient: the tokens and the widest moment of one block.
 
-    While q and k are rotated in fp32: residual 4 D, norm w D, qkv 3 w D, products 24 D, and 8 D for their fp32 copies
-    under bf16. In the feed-forward: residual 4 D, norm w D, 2 w H (SwiGLU 3 w H).
+    In attention: residual 4 D, norm w D, qkv 3 w D, rotated queries and keys 2 w D, then the output w D, or under bf16
+    before it the keys and their rotation in fp32, 8 D. In the feed-forward: residual 4 D, norm w D, 2 w H (SwiGLU
+    3 w H).
     """
     width, dim = _width(hardware), model.dim
-    rotating = (FLOAT + 4 * width + 24 + (8 if width < FLOAT else 0)) * dim
+    attending = (FLOAT + 6 * width + (width if width == FLOAT else 2 * FLOAT)) * dim
     feeding = (FLOAT + width) * dim + (2 if model.ffn == "mlp" else 3) * width * model.hidden
-    return float(crop.images * crop.tokens * max(rotating, feeding))
+    return float(crop.images * crop.tokens * max(attending, feeding))
 
 
 def _state(config: PretrainConfig, hardware: Hardware, count: int) -> dict[str, float]:

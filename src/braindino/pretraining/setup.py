@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import ctypes
+import sys
 import warnings
 from dataclasses import dataclass
 
@@ -31,9 +33,12 @@ class Trainee:
 def set_up(config: PretrainConfig, start: Network | None, ranks: Ranks) -> Trainee:
     """Student and teacher with equal weights, those of `start` or drawn from the seed; the Gram teacher; AdamW.
 
-    Every rank draws the same weights. Blocks are first told to checkpoint, then compiled, then sharded.
+    Every rank draws the same weights. Blocks are first told to checkpoint, then compiled, then sharded. On a CPU the
+    process then keeps the memory that a step frees (`_keep_memory`).
     """
     compute = config.compute
+    if ranks.device.type == "cpu":
+        _keep_memory()
     student = start if start is not None else Network(config, torch.Generator().manual_seed(config.seed))
     teacher = copy.deepcopy(student)
     anchor = copy.deepcopy(student.backbone) if config.loss.gram > 0 else None
@@ -71,6 +76,18 @@ def autocast(compute: ComputeConfig, device: torch.device) -> torch.autocast:
 def whole_state(network: nn.Module) -> dict[str, Tensor]:
     """All weights of a network on the CPU; every rank must ask for them where they are sharded."""
     return {name: whole(value).detach().cpu().contiguous() for name, value in network.state_dict().items()}
+
+
+def _keep_memory() -> None:
+    """Tell glibc not to give back what a step frees: every page of it would be asked for again in the next step.
+
+    Other C libraries are left as they are. The numbers are those of malloc.h.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_threshold, 2**30) or mallopt(mmap_threshold, 2**25)  # older versions allow 32 MiB at most
 
 
 def _place(network: nn.Module, backbone: VisionTransformer, compute: ComputeConfig, ranks: Ranks) -> None:
