@@ -40,7 +40,6 @@ def main() -> None:
         write_corpus(Path(folder))
         for _ in range(options.rounds):
             for workers in rates:
-                time.sleep(0.5)  # no fork while the thread of the turn before is ending, see pretraining/batches.py
                 rate, cores = measured(Path(folder), workers)
                 rates[workers].append(rate)
                 free[workers].append(cores)

@@ -68,7 +68,7 @@ def test_order_and_bytes_are_the_same_with_any_number_of_workers(folder, workers
                 assert torch.equal(getattr(first, name), getattr(second, name)), name
 
 
-@pytest.mark.parametrize("workers", [2, 1, 0])  # see _loader: no fork right after a thread
+@pytest.mark.parametrize("workers", [2, 1, 0])
 def test_a_damaged_slice_is_named_whoever_read_it(tmp_path, workers):
     batches = made_by(write_corpus(tmp_path), workers)
     shard = tmp_path / "shard-00000.npy"

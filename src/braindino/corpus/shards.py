@@ -75,6 +75,10 @@ class Corpus:
     def __len__(self) -> int:
         return int(self.scans["slices"].sum())
 
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        """For another process: no open files, nothing that was made on demand."""
+        return type(self), (self.folder.absolute(), self.recipe, self.scans, self.fingerprint)
+
     def read(self, slice_index: int) -> Float32[np.ndarray, "channel row column"]:
         """One slice as float32, normalised by the recipe; its bytes are checked against their CRC-32.
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
+from typing import Any
 
 import cv2
 import numpy as np
@@ -109,6 +110,10 @@ class Batches:
         global_crops, local_crops, gram_crops = (torch.from_numpy(part.reshape(-1, *part.shape[2:])) for part in whole)
         return Batch(global_crops, local_crops, gram_crops, patch_masks=torch.from_numpy(masks))
 
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        """For a worker: what it was made from, without what was made on demand."""
+        return type(self), (self.corpus, self.config, self.subjects, self.rank, self.ranks)
+
     def __getitem__(self, step: int) -> list[Batch] | ValueError:
         """`passes`, as torch's DataLoader asks for them; what is wrong is handed over, for it to be raised as it is."""
         try:
@@ -141,8 +146,8 @@ class Batches:
 def _loader(batches: Batches, steps: range) -> Iterator[list[Batch]]:
     """Steps made by worker processes, in order; with a GPU in memory from which it copies while it computes.
 
-    Workers are forked. A thread that used OpenCV and is just ending may hold OpenCV's lock, and a worker forked in that
-    moment waits for it for ever: so one process must not go from batches by a thread to batches by workers at once.
+    Workers are started anew, not forked: a fork copies the locks of threads (OpenCV's, CUDA's) but not the threads that
+    would open them.
     """
     from torch.utils.data import DataLoader
 
@@ -151,6 +156,7 @@ def _loader(batches: Batches, steps: range) -> Iterator[list[Batch]]:
         sampler=steps,
         batch_size=None,
         num_workers=batches.config.compute.workers,
+        multiprocessing_context="spawn",
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
     )
