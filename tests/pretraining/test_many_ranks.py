@@ -28,6 +28,12 @@ from phantom import head
 
 STEPS = 20
 TEMPLATE = Path(__file__).parents[2] / "docs" / "pretrain.sbatch"
+SCRIPT = """import sys
+from braindino.cli import main
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
+"""
 MANY = "import sys; from braindino.cli import main; main(sys.argv[1:])"
 
 
@@ -204,9 +210,9 @@ def test_the_sbatch_template_requeues_itself_and_goes_on(tmp_path, stages):
     plain, out = tmp_path / "config.json", tmp_path / "run"
     write_json(plain, to_dict(replace(configs["one"], compute=ComputeConfig(checkpoint_every=1))))
     (tmp_path / "preempt").touch()
-    (tmp_path / "run_verb.py").write_text(MANY)
+    (tmp_path / "run_verb.py").write_text(SCRIPT)
     slurm = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_NTASKS": "2", "SLURM_JOB_NODELIST": "here"}
-    slurm |= {"PREEMPT": str(tmp_path / "preempt"), "REQUEUED": str(tmp_path / "requeued")}
+    slurm |= {"WORKERS": "1", "PREEMPT": str(tmp_path / "preempt"), "REQUEUED": str(tmp_path / "requeued")}
     slurm |= {"BRAINDINO": f"{sys.executable} {tmp_path / 'run_verb.py'}", "SAVED": f"{out}/checkpoints/0000001"}
     environment = os.environ | slurm | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     command = ["bash", str(TEMPLATE), str(plain), str(out)]

@@ -60,7 +60,7 @@ def set_up(config: PretrainConfig, start: Network | None, ranks: Ranks) -> Train
         centres = Centres(*(torch.zeros(size, device=ranks.device) for size in sizes))
     forward: nn.Module = student
     if ranks.count > 1 and compute.parallel == "ddp":
-        forward = nn.parallel.DistributedDataParallel(student, broadcast_buffers=False)
+        forward = nn.parallel.DistributedDataParallel(student)
     return Trainee(State(student, teacher, optimiser, centres), forward, anchor)
 
 
