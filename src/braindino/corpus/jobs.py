@@ -72,7 +72,7 @@ def _one_pool(
     function: Callable[..., Any], jobs: dict[int, tuple[Any, ...]], workers: int
 ) -> Iterator[tuple[int, Any]]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=end_with_parent) as pool:
         numbers = {pool.submit(function, *job): number for number, job in jobs.items()}
         try:
             for future in as_completed(numbers):
@@ -82,7 +82,7 @@ def _one_pool(
             raise
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A worker whose parent was killed would wait for work for ever; it ends instead."""
     parent = multiprocessing.parent_process()
     assert parent is not None

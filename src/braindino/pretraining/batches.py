@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
+from braindino.corpus.jobs import end_with_parent
 from braindino.corpus.sampler import Sampler, epoch_sampler
 from braindino.corpus.shards import Corpus
 from braindino.pretraining.config import CropConfig, PretrainConfig
@@ -158,7 +159,7 @@ def _loader(batches: Batches, steps: range) -> Iterator[list[Batch]]:
         num_workers=batches.config.compute.workers,
         multiprocessing_context="spawn",
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin,
     )
     for made in loader:
         if isinstance(made, ValueError):
@@ -166,8 +167,9 @@ def _loader(batches: Batches, steps: range) -> Iterator[list[Batch]]:
         yield made
 
 
-def _one_thread(_: int) -> None:
-    """Workers are many: each keeps to one core."""
+def _begin(_: int) -> None:
+    """Workers are many: each keeps to one core, and ends with its parent, even one that is killed while it starts."""
+    end_with_parent()
     cv2.setNumThreads(1)
 
 
