@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from braindino.types import Volume
 
@@ -89,7 +90,7 @@ def resemblance(one: UInt8[np.ndarray, "r a s"], two: UInt8[np.ndarray, "r a s"]
     mask holds more than the other is without effect. Below `LEAST_CELLS` of them the answer is 0.
     """
     turn, shift = _registered(one, two)
-    half = _rotation(turn / 2)
+    half = Rotation.from_rotvec(turn / 2).as_matrix()
     half_shift = np.linalg.solve(np.eye(3) + half, shift)
     places = np.flatnonzero(ndimage.binary_dilation(one > 0, iterations=2))
     images = np.full((2, *THUMBNAIL), np.nan, np.float32)
@@ -113,14 +114,15 @@ def _registered(one: np.ndarray, two: np.ndarray) -> tuple[Float[np.ndarray, " 3
     wanted, moving = _smooth(one).ravel()[places], _smooth(two)
     slopes, moving = np.gradient(moving), _within(moving, ndimage.binary_erosion(two > 0))
     for _ in range(STEPS):
-        at = _moved(places, _rotation(turn), shift)
+        at = _moved(places, Rotation.from_rotvec(turn).as_matrix(), shift)
         value = _sampled(moving, at)
         ok = np.isfinite(value)
         if ok.sum() < LEAST_CELLS / STRIDE:
             break
         slope = np.stack([_sampled(image, at[:, ok]) for image in slopes])
         step = _step(wanted[ok], value[ok], slope, at[:, ok] - _MIDDLE - shift[:, None])
-        turn, shift = _vector(_rotation(step[:3]) @ _rotation(turn)), shift + step[3:]
+        turn = (Rotation.from_rotvec(step[:3]) * Rotation.from_rotvec(turn)).as_rotvec()
+        shift = shift + step[3:]
         if np.abs(step[:3]).max() < 0.002 and np.abs(step[3:]).max() < 0.04:
             break
     return turn, shift
@@ -153,18 +155,3 @@ def _smooth(picture: np.ndarray) -> Float32[np.ndarray, "r a s"]:
     held = ndimage.gaussian_filter((picture > 0).astype(np.float32), SMOOTHING)
     total = ndimage.gaussian_filter(picture.astype(np.float32), SMOOTHING)
     return np.asarray(total / np.maximum(held, 1e-3), np.float32)
-
-
-def _rotation(vector: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
-    """Rodrigues' formula."""
-    angle = float(np.linalg.norm(vector)) + 1e-12
-    x, y, z = vector / angle
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
-
-
-def _vector(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, " 3"]:
-    """The inverse of `_rotation` below half a turn."""
-    axis = np.array([matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]]) / 2
-    sine = float(np.linalg.norm(axis))
-    return np.asarray(axis * (float(np.arctan2(sine, (np.trace(matrix) - 1) / 2)) / max(sine, 1e-12)))
