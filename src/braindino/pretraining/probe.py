@@ -16,6 +16,7 @@ from jaxtyping import Float, Float32, Int, Shaped
 from torch import Tensor
 
 from braindino.corpus.shards import Corpus
+from braindino.model.slice_encoder import BATCH_PIXELS
 from braindino.pretraining.batches import held_out_subjects
 from braindino.pretraining.config import PretrainConfig
 from braindino.pretraining.networks import Network
@@ -27,8 +28,6 @@ SLICES = 8
 NEIGHBOURS = 5
 LEAST_SUBJECTS = 10
 """Held-out subjects with a value of the target, at least."""
-BATCH_PIXELS = 32 * 224 * 224
-"""Pixels per forward pass."""
 
 
 @dataclass(frozen=True)
