@@ -269,3 +269,13 @@ def test_plan_answers_without_corpus_and_without_torch_what_the_docs_show(stage)
     told = [line.rstrip() for line in done.stdout.splitlines() if line.strip()]
     shown = (CONFIGS.parents[2] / "docs" / "pretraining.md").read_text().split(f"Stage {stage}, `braindino")[1]
     assert [line for line in shown.split("```")[1].splitlines()[1:] if line] == told
+
+
+@pytest.mark.parametrize("flag", ["--gpus 2", "--micro-batch 8", "--precision fp32", "--checkpointing"])
+def test_flags_of_a_machine_without_plan_are_refused(capsys, tmp_path, flag):
+    """They change nothing in a run, so a run that is given them is not what its user thinks."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["pretrain", str(CONFIGS / "stage1.toml"), "--out", str(tmp_path / "run"), *flag.split()])
+    error = " ".join(capsys.readouterr().err.split())
+    assert stopped.value.code == 1 and "only describe it for --plan" in error
+    assert not (tmp_path / "run").exists()

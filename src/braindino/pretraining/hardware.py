@@ -29,26 +29,28 @@ class Hardware:
     """
 
     gpus: int = 1
-    """Processes, one GPU each."""
+    """For --plan: processes, one GPU each."""
     gpu_memory: float = 80.0
-    """Memory of a GPU in GiB."""
+    """For --plan: memory of a GPU in GiB."""
     gpu: Gpu = "h100"
-    """Its kind, for the peak rate."""
+    """For --plan: its kind, for the peak rate."""
     peak: float | None = None
-    """Peak rate in TFLOP/s in the chosen precision, in place of that of `gpu`."""
+    """For --plan: peak rate in TFLOP/s in the chosen precision, in place of that of `gpu`."""
     efficiency: float = 0.4
-    """Share of the peak that a run reaches, in (0, 1]: an assumption, to be replaced by what is measured."""
+    """For --plan: share of the peak that a run reaches, in (0, 1]: assumed, to be replaced by what is measured."""
     precision: Precision = "bf16"
-    """`bf16`: matrix products under autocast, everything else in fp32."""
+    """For --plan. `bf16`: matrix products under autocast, everything else in fp32."""
     sharding: Literal["ddp", "fsdp"] | None = None
-    """`ddp`: every rank holds everything. `fsdp`: parameters, gradients and optimiser are split over the ranks.
-    Default: compute.parallel of the config."""
+    """For --plan. `ddp`: every rank holds everything. `fsdp`: parameters, gradients and optimiser are split over the
+    ranks. Default: compute.parallel of the config."""
     checkpointing: bool = False
-    """Keep only the input of each block and compute the block again in the backward pass. Default: as in the config."""
+    """For --plan: keep only the input of each block and compute the block again in the backward pass. Default: as in
+    the config."""
     micro_batch: int = 0
-    """Slices per rank that go through the student at once. Default: compute.micro_batch, or the largest that fits."""
+    """For --plan: slices per rank that go through the student at once. Default: compute.micro_batch, or the largest
+    that fits."""
     slices: int = 6_600_000
-    """Slices of the corpus, for the number of epochs."""
+    """For --plan: slices of the corpus, for the number of epochs."""
 
     def __post_init__(self) -> None:
         if min(self.gpus, self.slices) < 1 or self.micro_batch < 0:

@@ -29,7 +29,7 @@ class Pretrain:
     plan: bool = False
     """Train nothing: print parameters, memory per rank, FLOPs, days on the machine below. Needs no corpus, no GPU."""
     hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
-    """The machine, for `plan` only."""
+    """The machine, for `plan` only; without it, an error."""
 
     def run(self) -> None:
         """Pretrain and say where the weights are; or plan."""
@@ -38,6 +38,11 @@ class Pretrain:
 
             show_plan(self.config, self.hardware)
             return
+        if self.hardware != Hardware():
+            raise ValueError(
+                "--gpus, --precision, --micro-batch and the other flags of a machine only describe it for --plan; "
+                "a run is told by --compute.micro-batch, --compute.parallel and the like"
+            )
         from braindino.pipeline.pretrain import pretrain
 
         print(pretrain(self.config, self.out))
