@@ -20,11 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from index_scale import write_index
 
 from braindino.corpus.audit import OVERLAP_COLUMNS
-from braindino.corpus.shards import QUARANTINE_COLUMNS, SLICE, pack
+from braindino.corpus.shards import QUARANTINE_COLUMNS
 from braindino.pipeline.report import report
-from braindino.record import write_array, write_record, write_table
+from braindino.record import write_record, write_table
 
 SUBJECTS, COHORTS, SITES, SCANS, PER_SCAN = 25_000, 20, 300, 52_000, 127
 LEFT_OUT, OVERLAPS = 4_000, 3_000
@@ -38,15 +39,9 @@ REASONS = (
 
 def simulate(out: Path) -> None:
     """A corpus folder with an index of 6.6 million slices."""
-    out.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    values, box = pack(rng.standard_normal((1, 160, 130)).astype(np.float32), -3.0)
-    write_array(out / "shard-00000.npy", values.view("<f2"))
-    index = np.zeros(SCANS * PER_SCAN, SLICE)
-    for name in ("height", "width", "crc32"):
-        index[name] = box[name]
-    index["scan"] = np.repeat(np.arange(SCANS), PER_SCAN)
-    write_array(out / "index.npy", index)
+    picture = rng.standard_normal((1, 1, 160, 130)).astype(np.float32)
+    write_index(out, picture, SCANS, PER_SCAN)
     write_table(out / "scans.tsv", scans(rng))
     number = rng.integers(1, 999, LEFT_OUT)
     rows = [

@@ -33,16 +33,21 @@ def clock() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def simulate(out: Path) -> None:
-    """A corpus folder with an index of 6.6 million slices."""
+def write_index(out: Path, picture: np.ndarray, scans: int, per_scan: int) -> None:
+    """A shard that holds one picture, and an index in which every slice of every scan is that one."""
     out.mkdir(parents=True)
-    values, box = pack(np.ones((1, 1, 1, 1), np.float32), -3.0)
+    values, box = pack(picture, -3.0)
     write_array(out / "shard-00000.npy", values.view("<f2"))
-    index = np.zeros(SCANS * PER_SCAN, SLICE)
+    index = np.zeros(scans * per_scan, SLICE)
     for name in ("height", "width", "crc32"):
         index[name] = box[name]
-    index["scan"] = np.repeat(np.arange(SCANS), PER_SCAN)
+    index["scan"] = np.repeat(np.arange(scans), per_scan)
     write_array(out / "index.npy", index)
+
+
+def simulate(out: Path) -> None:
+    """A corpus folder with an index of 6.6 million slices."""
+    write_index(out, np.ones((1, 1, 1, 1), np.float32), SCANS, PER_SCAN)
     number = np.arange(SCANS)
     table = pd.DataFrame(
         {"cohort": [f"cohort{n % 20:02d}" for n in number // 2], "subject": [f"s{n // 2}" for n in number]}
