@@ -14,6 +14,8 @@ STRESS = bool(os.environ.get("BRAINDINO_STRESS"))
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 HEAD = "| row | fault | injected | refused or recovered | harmless | silent | lost |"
 """`row` is the number of the fault catalogue."""
+STRANGE_NAMES = ("a b", "-rf", "ä", "頭", "a;b", "$HOME", "a'b", 'a"b', "%s", "{x}", "a\nb", "#1", "~")
+"""Of files and of people: what shells, tables, formats and file systems stumble over."""
 
 
 def attempts(few, many):

@@ -11,6 +11,7 @@ import pytest
 from braindino.corpus.shards import merge_parts, open_corpus, pack, write_shard
 from braindino.record import write_record
 from braindino.volume.recipe import Recipe
+from corpora import commit_corpus
 
 DOCS = Path(__file__).parents[2] / "docs" / "corpus.md"
 SIDE = 24
@@ -40,10 +41,7 @@ def write(folder, shards=3, neighbours=0):
         scan |= {"axes": "RAS", "voxel_hash": f"{number:016x}", "slices": len(rows)}
         write_shard(folder, number, values, rows, np.zeros((1, 2, 2, 2), np.uint8), [scan], [])
         every.append(stack)
-    merge_parts(folder, shards)
-    files = [path.name for pattern in ("*.npy", "*.tsv") for path in folder.glob(pattern)]
-    config = {"recipe": {"size_px": SIDE, "background": -3.0, "neighbours": neighbours}}
-    write_record(folder, "prepare", config, files=files)
+    commit_corpus(folder, shards, size_px=SIDE, background=-3.0, neighbours=neighbours)
     return np.concatenate(every)
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from braindino.corpus.shards import merge_parts, open_corpus, pack, write_shard
+from braindino.corpus.shards import open_corpus, pack, write_shard
 from braindino.model.config import ViTConfig
 from braindino.pretraining.batches import Batches, training_subjects
 from braindino.pretraining.config import ComputeConfig, CropConfig, LossConfig, PretrainConfig
-from braindino.record import write_record
+from corpora import commit_corpus
 
 SIDE, BACKGROUND = 48, -3.0
 
@@ -31,9 +31,7 @@ def write_corpus(folder):
     names = ("cohort", "session", "site", "contrast", "axes", "voxel_hash")
     scans = [dict.fromkeys(names, "x") | {"subject": f"s{number}", "slices": 5} for number in range(6)]
     write_shard(folder, 0, values, rows, np.zeros((6, 1, 1, 1), np.uint8), scans, [])
-    merge_parts(folder, 1)
-    files = [path.name for pattern in ("*.npy", "*.tsv") for path in folder.glob(pattern)]
-    write_record(folder, "prepare", {"recipe": {"size_px": SIDE, "background": BACKGROUND}}, files=files)
+    commit_corpus(folder, 1, size_px=SIDE, background=BACKGROUND)
     return folder
 
 
@@ -86,12 +84,14 @@ def test_a_damaged_slice_is_named_whoever_read_it(tmp_path, workers):
 
 def test_workers_end_with_a_parent_that_is_killed(folder):
     code = (
-        "import sys, time; sys.path.insert(0, sys.argv[1]); from test_batches import made_by; from pathlib import Path;"
-        "import multiprocessing; batches = made_by(Path(sys.argv[2]), 2)(0); next(batches);"
+        "import sys, time; sys.path[:0] = sys.argv[2:]; from test_batches import made_by; from pathlib import Path;"
+        "import multiprocessing; batches = made_by(Path(sys.argv[1]), 2)(0); next(batches);"
         "print(*(child.pid for child in multiprocessing.active_children()), flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(Path(__file__).parent), str(folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(folder), *map(str, Path(__file__).parents[:2])],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     workers = [int(number) for number in parent.stdout.readline().split()]
     assert len(workers) == 2 and all(_runs(worker) for worker in workers)

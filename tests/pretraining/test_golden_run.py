@@ -9,12 +9,12 @@ import json
 import numpy as np
 import pytest
 
-from braindino.corpus.shards import merge_parts, pack, write_shard
+from braindino.corpus.shards import pack, write_shard
 from braindino.corpus.thumbnail import THUMBNAIL
 from braindino.model.config import ViTConfig
 from braindino.pipeline.pretrain import pretrain
 from braindino.pretraining.config import CropConfig, HeadConfig, LossConfig, PretrainConfig, TeacherConfig
-from braindino.record import write_record
+from corpora import commit_corpus
 from golden import fill
 
 SIDE, SUBJECTS, SLICES = 48, 8, 3
@@ -45,9 +45,7 @@ def log(tmp_path_factory):
     names = ("cohort", "session", "site", "contrast", "axes", "voxel_hash")
     scans = [dict.fromkeys(names, "x") | {"subject": f"s{n}", "slices": SLICES} for n in range(SUBJECTS)]
     write_shard(corpus, 0, values, rows, np.zeros((SUBJECTS, *THUMBNAIL), np.uint8), scans, [])
-    merge_parts(corpus, 1)
-    files = [path.name for pattern in ("*.npy", "*.tsv") for path in corpus.glob(pattern)]
-    write_record(corpus, "prepare", {"recipe": {"size_px": SIDE, "background": -3.0}}, files=files)
+    commit_corpus(corpus, 1, size_px=SIDE, background=-3.0)
     small = HeadConfig(hidden=32, bottleneck=16, prototypes=64, unit_prototypes=True)
     config = PretrainConfig(
         corpus=corpus,

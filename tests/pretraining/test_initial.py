@@ -11,14 +11,11 @@ from braindino.config import read_config
 from braindino.model.config import ViTConfig
 from braindino.model.vit import VisionTransformer
 from braindino.model.weights import load_encoder
-from braindino.pipeline.prepare import prepare
 from braindino.pipeline.pretrain import pretrain
 from braindino.pretraining.config import ComputeConfig, CropConfig, HeadConfig, OptimConfig, PretrainConfig
 from braindino.pretraining.initial import initial_network
 from braindino.pretraining.schedules import schedules_of
-from braindino.volume.io import write_nifti
-from braindino.volume.recipe import Recipe
-from phantom import head
+from corpora import heads_corpus
 from test_config import CONFIGS
 
 MODEL = ViTConfig(dim=64, depth=2, heads=1, patch_size=8, layer_scale=0.1)
@@ -27,11 +24,7 @@ MODEL = ViTConfig(dim=64, depth=2, heads=1, patch_size=8, layer_scale=0.1)
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("initial")
-    for number in range(4):
-        volume = head(seed=number)
-        write_nifti(folder / "scans" / f"sub{number}_T1w.nii.gz", volume.voxels[0], volume.affine)
-    recipe = Recipe(spacing_mm=4.0, size_px=48, slices=10)
-    corpus = prepare([str(folder / "scans")], folder / "corpus", recipe, workers=1)
+    corpus = heads_corpus(folder, 4)
     small = HeadConfig(hidden=32, bottleneck=16, prototypes=64)
     return PretrainConfig(
         corpus=corpus.folder,

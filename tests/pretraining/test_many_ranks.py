@@ -16,15 +16,12 @@ from safetensors.torch import load_file
 from braindino.config import to_dict
 from braindino.corpus.shards import open_corpus
 from braindino.model.config import ViTConfig
-from braindino.pipeline.prepare import prepare
 from braindino.pipeline.pretrain import pretrain
 from braindino.pretraining import loop
 from braindino.pretraining.batches import Batches, training_subjects
 from braindino.pretraining.config import ComputeConfig, CropConfig, HeadConfig, LossConfig, OptimConfig, PretrainConfig
 from braindino.record import write_json
-from braindino.volume.io import write_nifti
-from braindino.volume.recipe import Recipe
-from phantom import head
+from corpora import heads_corpus
 
 STEPS = 20
 TEMPLATE = Path(__file__).parents[2] / "docs" / "pretrain.sbatch"
@@ -41,11 +38,7 @@ MANY = "import sys; from braindino.cli import main; main(sys.argv[1:])"
 def stages(tmp_path_factory):
     """Configs of a stage 1 and of a stage 2 that starts from it, and their curves by one process."""
     folder = tmp_path_factory.mktemp("ranks")
-    for number in range(8):
-        volume = head(seed=number)
-        write_nifti(folder / "scans" / f"sub{number}_T1w.nii.gz", volume.voxels[0], volume.affine)
-    recipe = Recipe(spacing_mm=4.0, size_px=48, slices=10)
-    corpus = prepare([str(folder / "scans")], folder / "corpus", recipe, workers=1)
+    corpus = heads_corpus(folder, 8)
     small = HeadConfig(hidden=32, bottleneck=16, prototypes=64, unit_prototypes=True)
     one = PretrainConfig(
         corpus=corpus.folder,

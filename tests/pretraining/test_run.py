@@ -11,7 +11,6 @@ import torch
 from braindino.config import read_config
 from braindino.model.config import ViTConfig
 from braindino.model.weights import load_encoder
-from braindino.pipeline.prepare import prepare
 from braindino.pipeline.pretrain import pretrain
 from braindino.pretraining import loop
 from braindino.pretraining.batches import Batches, crops_at, training_subjects
@@ -28,21 +27,14 @@ from braindino.pretraining.ranks import Ranks
 from braindino.pretraining.schedules import schedules_of
 from braindino.pretraining.setup import set_up
 from braindino.reporting.figures_training import PANELS
-from braindino.volume.io import write_nifti
-from braindino.volume.recipe import Recipe
+from corpora import heads_corpus
 from faults import Count, attempts
-from phantom import head
 from test_config import CONFIGS
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scans")
-    for number in range(6):
-        volume = head(seed=number)
-        write_nifti(folder / f"sub{number}_T1w.nii.gz", volume.voxels[0], volume.affine)
-    out = tmp_path_factory.mktemp("corpus") / "corpus"
-    return prepare([str(folder)], out, Recipe(spacing_mm=4.0, size_px=48, slices=10), workers=1)
+    return heads_corpus(tmp_path_factory.mktemp("heads"), 6)
 
 
 @pytest.fixture
