@@ -1,5 +1,6 @@
 """Bad input to every verb: one clear line with what to do, exit code not zero, no traceback, nothing half-written."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -112,3 +113,16 @@ def test_prepare_then_encode_from_the_command_line(place, weights, capsys):
     assert "slices of 27 subjects from 72 scans" in capsys.readouterr().out
     main(f"encode synthetic={place}/cohort --weights {weights} --contrasts T1w --out {place}/features".split())
     assert "27 cases x 10 views x 32" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--version"], 0), (["nonsense"], 1), (["pretrain", "--nonsense"], 2)])
+def test_a_rank_leaves_with_its_code_before_the_interpreter_is_taken_down(words, code):
+    script = f"import atexit; atexit.register(print, 'finalised'); from braindino.cli import main; main({words!r})"
+    said = {}
+    for ranks in ({}, {"WORLD_SIZE": "2"}):
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | ranks, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code
+        said[bool(ranks)] = done.stdout + done.stderr
+    assert "finalised" in said[False] and said[True] == said[False].replace("finalised\n", "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,11 @@ from braindino.verbs.learning import Pretrain
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb. User errors are one line on stderr and exit code 1; a wrong flag is exit code 2."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    with _leaving():
+        _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview())
         return
@@ -39,6 +45,26 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("BRAINDINO_TRACEBACK"):
             raise
         _stop(verb, str(error) or type(error).__name__, 1)
+
+
+@contextmanager
+def _leaving() -> Iterator[None]:
+    """One of many ranks ends here, without taking the interpreter down.
+
+    torch's caches hold FSDP's groups beyond their end, with threads of gloo in which C++ may abort a finished process
+    while Python is finalised; torchrun then calls the whole run failed.
+    """
+    code: int | str | None = 0
+    try:
+        yield
+    except SystemExit as stop:
+        if "WORLD_SIZE" not in os.environ:
+            raise
+        code = stop.code
+    if "WORLD_SIZE" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _parse(verb: str, rest: list[str]) -> Any:
