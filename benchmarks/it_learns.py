@@ -4,9 +4,8 @@
 
 Writes OUT.json (the claims), OUT.tsv (all numbers) and the picture. Resumable; about 20 minutes on two free cores.
 
-1. **CLS, stage 1.** Subjects are made here: a blob of random shape with random anatomy, receive field and noise, and a
-   texture of waves in random directions, whose length (4, 5, 6.5 or 8.5 voxels) is the one thing in which the four
-   kinds of subject differ. The tiny stage 1 trains on some; the others are asked of their k = 10 nearest among
+1. **CLS, stage 1.** Subjects are made by `waves.py`: four kinds that differ in nothing but the length of the waves of a
+   texture. The tiny stage 1 trains on some; the others are asked of their k = 10 nearest among
    themselves, without their own slices (the mean of their CLS tokens, cosine; majority). Beside it: the same network
    with random weights (its own start and three more draws) and raw pixels (slices at 16 x 16, one after the other).
 2. **Patch tokens, stage 2.** On a synthetic cohort (`braindino synthesize`, development seeds 1001 and 1002) the tiny
@@ -39,11 +38,10 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file
-from scipy.ndimage import gaussian_filter
+from waves import WAVES, asked_of, cls_of, made_corpus, tiny_run, told
 
 from braindino.config import read_config
 from braindino.corpus.shards import Corpus
-from braindino.model.config import ViTConfig
 from braindino.model.vit import VisionTransformer
 from braindino.pipeline.demo import RECIPE
 from braindino.pipeline.encode import load_encoder
@@ -61,19 +59,14 @@ from braindino.record import write_bytes, write_json, write_table
 from braindino.reporting.figures import PALETTE, canvas, style
 from braindino.stats.comparisons import paired_bootstrap
 from braindino.stats.intervals import bootstrap_counts, percentile_interval
-from braindino.stats.representation import knn_classify, nearest_of_others
+from braindino.stats.representation import knn_classify
 from braindino.synthesis.config import SynthesisConfig
 from braindino.synthesis.effects import Effects
 from braindino.synthesis.subject import make_subject
 from braindino.types import Encoder, Volume
-from braindino.volume.io import write_nifti
 from braindino.volume.preprocess import to_slices
-from braindino.volume.recipe import Recipe
 
 CONFIGS = Path(__file__).parents[1] / "src" / "braindino" / "configs"
-WAVES = (4.0, 5.0, 6.5, 8.5)
-"""Voxels of 3 mm."""
-SHAPE, SPACING = (56, 64, 24), 3.0
 K = 10
 RANDOM_DRAWS = 3
 CURVE_POINTS = 8
@@ -148,24 +141,10 @@ def compared(part: str, rights: Rights, total: np.ndarray, steps: dict[str, int]
 def cls_part(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """k-NN accuracy of the kind of subject, over the steps of stage 1."""
     corpus = made_corpus(options.work / "made", options.subjects)
-    names = np.array(sorted(corpus.slices_of_subject))
-    asked = names[np.arange(len(names)) % 10 >= 7]
-    config = read_config(CONFIGS / "tiny_stage1.toml", PretrainConfig)
-    model = ViTConfig(dim=64, depth=3, heads=2, patch_size=8, layer_scale=1.0)
-    crops = replace(config.crops, global_px=48, local_px=24, local_count=3)
-    crops = replace(crops, global_scale=(0.5, 1.0), local_scale=(0.15, 0.3))
+    asked, kinds = asked_of(corpus)
+    config = tiny_run(corpus, asked, options.steps)
     compute = replace(config.compute, checkpoint_every=max(1, options.steps // CURVE_POINTS))
-    config = replace(
-        config,
-        corpus=corpus.folder,
-        steps=options.steps,
-        model=model,
-        crops=crops,
-        exclude=tuple(asked),
-        compute=compute,
-    )
-    site = dict(zip(corpus.names, corpus.scans["site"], strict=True))
-    classes, kinds = np.unique([site[name] for name in asked], return_inverse=True)
+    config = replace(config, compute=compute)
     features = {"raw pixels": pixels(corpus, asked)}
     steps = {}
     for draw in range(1, RANDOM_DRAWS + 1):
@@ -173,46 +152,12 @@ def cls_part(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[di
     for step, network in trained(config, corpus, options.work / "waves"):
         name = f"step {step}"
         features[name], steps[name] = cls_of(network, corpus, asked), step
-    total = np.eye(len(classes))[kinds]
-    rights = {name: total * told(x, kinds)[:, None] for name, x in features.items()}
+    total = np.eye(len(WAVES))[kinds]
+    rights = {name: total * told(x, kinds, K)[:, None] for name, x in features.items()}
     rows, claim = compared("cls", rights, total, steps)
     last = f"step {max(steps.values())}"
     others = ["step 0", *(f"random init {n}" for n in range(1, RANDOM_DRAWS + 1)), "raw pixels"]
     return rows, [claim(last, other, CLS_MARGIN) for other in others]
-
-
-def told(x: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """Whether the majority of the K nearest other subjects is of a subject's own kind."""
-    nearest = nearest_of_others(x, np.arange(len(x)), K)
-    votes = (kinds[nearest][..., None] == np.arange(kinds.max() + 1)).sum(1)
-    return np.asarray(votes.argmax(1) == kinds, float)
-
-
-def made_corpus(work: Path, subjects: int) -> Corpus:
-    """Subjects number 0, 1, ... with the waves 0, 1, 2, 3, 0, ... in a BIDS tree, prepared."""
-    rows = ["participant_id\tsite"]
-    for number in range(subjects):
-        name = f"sub-{number:03d}"
-        path = work / "waves" / name / "anat" / f"{name}_T1w.nii.gz"
-        if not path.is_file():
-            write_nifti(path, made(number), np.diag([SPACING] * 3 + [1.0]))
-        rows.append(f"{name}\twave{number % len(WAVES)}")
-    write_bytes(work / "waves" / "participants.tsv", "\n".join(rows).encode())
-    return prepare([f"bids={work / 'waves'}"], work / "corpus", Recipe(spacing_mm=SPACING, size_px=64, slices=8))
-
-
-def made(number: int) -> np.ndarray:
-    """One subject: waves of one length and random directions, anatomy, noise, receive field."""
-    rng = np.random.default_rng([SEEDS[0], number])
-    grid = np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")
-    inside = sum((axis / reach) ** 2 for axis, reach in zip(grid, 1 - 0.1 * rng.random(3), strict=True)) < 0.9
-    frequency = np.hypot(np.fft.fftfreq(SHAPE[0])[:, None], np.fft.fftfreq(SHAPE[1])[None])
-    band = np.exp(-((frequency - 1 / WAVES[number % len(WAVES)]) ** 2) / (2 * 0.015**2))[..., None]
-    waves = np.fft.ifft2(np.fft.fft2(rng.standard_normal(SHAPE), axes=(0, 1)) * band, axes=(0, 1)).real
-    anatomy, field = (gaussian_filter(rng.standard_normal(SHAPE), sd) for sd in ((7, 7, 2), (12, 12, 6)))
-    waves, anatomy, field = (x / x.std() for x in (waves, anatomy, field))
-    image = (100 + 12 * waves + 12 * anatomy + 8 * rng.standard_normal(SHAPE)) * (1 + 0.1 * field)
-    return np.where(inside, image.clip(1), 0).astype(np.float32)
 
 
 def start(config: PretrainConfig, seed: int) -> VisionTransformer:
@@ -241,13 +186,6 @@ def trained(config: PretrainConfig, corpus: Corpus, run: Path) -> Iterator[tuple
         weights = load_file(path)
         network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
         yield int(path.stem), network.eval()
-
-
-@torch.inference_mode()
-def cls_of(network: VisionTransformer, corpus: Corpus, subjects: np.ndarray) -> np.ndarray:
-    """Mean CLS token of each subject's slices."""
-    slices = [np.stack([corpus.read(int(n)) for n in corpus.slices_of_subject[name]]) for name in subjects]
-    return np.stack([network(torch.from_numpy(one)).cls.mean(0).double().numpy() for one in slices])
 
 
 def pixels(corpus: Corpus, subjects: np.ndarray) -> np.ndarray:
