@@ -6,6 +6,7 @@ directions: their length (4, 5, 6.5 or 8.5 voxels) is the one thing in which the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,9 +79,15 @@ def made(number: int) -> np.ndarray:
 
 
 @torch.inference_mode()
-def cls_of(network: VisionTransformer, corpus: Corpus, subjects: np.ndarray) -> np.ndarray:
-    """Mean CLS token of each subject's slices."""
-    slices = [np.stack([corpus.read(int(n)) for n in corpus.slices_of_subject[name]]) for name in subjects]
+def cls_of(
+    network: VisionTransformer,
+    corpus: Corpus,
+    subjects: np.ndarray,
+    read: Callable[[int], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Mean CLS token of each subject's slices, as the corpus or `read` gives them."""
+    read = read or corpus.read
+    slices = [np.stack([read(int(n)) for n in corpus.slices_of_subject[name]]) for name in subjects]
     return np.stack([network(torch.from_numpy(one)).cls.mean(0).double().numpy() for one in slices])
 
 

@@ -208,7 +208,7 @@ def test_a_larger_machine_or_a_thriftier_use_needs_less_memory_for_the_same_work
     config = read_config(CONFIGS / "stage2.toml", PretrainConfig)
     one = Hardware(gpus=8, micro_batch=8)
     base = plan(config, one)
-    for thrift in ({"sharding": "fsdp"}, {"checkpointing": True}, {"micro_batch": 1}, {"gpus": 64}):
+    for thrift in ({"sharding": "fsdp"}, {"checkpointing": True}, {"micro_batch": 2}, {"gpus": 64}):
         other = plan(config, replace(one, **thrift))
         assert other.memory.peak < base.memory.peak, thrift
         assert other.flops >= 0.85 * base.flops  # drop path rounds up: of the 2 global crops of a slice it skips 1
@@ -224,7 +224,17 @@ def test_the_largest_micro_batch_that_fits_is_found():
     assert found.fits and found.micro_batch == found.largest < found.rank_batch == 64
     assert not plan(config, Hardware(gpus=8, micro_batch=2 * found.largest)).fits
     none = plan(config, Hardware(gpus=8, gpu_memory=4))
-    assert not none.fits and none.largest == 0 and none.micro_batch == 1
+    assert not none.fits and none.largest == 0 and none.micro_batch == 2
+
+
+def test_only_a_micro_batch_that_training_takes_is_named():
+    """8 ranks with a slice each have no 16 neighbours for KoLeo; without KoLeo a slice at a time is enough."""
+    config = read_config(CONFIGS / "stage2.toml", PretrainConfig)
+    tight = Hardware(gpus=8, gpu_memory=4)
+    assert plan(config, tight).micro_batch == 2
+    assert plan(replace(config, loss=replace(config.loss, koleo=0.0)), tight).micro_batch == 1
+    with pytest.raises(ValueError, match="koleo looks for neighbours among 16 slices, but a pass holds 1 on each of 8"):
+        plan(config, replace(tight, micro_batch=1))
 
 
 def test_days_and_epochs_by_hand():

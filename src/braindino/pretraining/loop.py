@@ -25,7 +25,8 @@ from braindino.pretraining.probe import Probe, probe_of
 from braindino.pretraining.ranks import Ranks
 from braindino.pretraining.schedules import Schedules, schedules_of
 from braindino.pretraining.setup import Trainee, autocast, set_up, whole_state
-from braindino.pretraining.step import Targets, Temperatures, koleo_groups_fit, student_loss, teacher_targets
+from braindino.pretraining.size import check_koleo
+from braindino.pretraining.step import Targets, Temperatures, student_loss, teacher_targets
 from braindino.pretraining.watch import alarms, live_line
 from braindino.progress import note
 
@@ -59,7 +60,7 @@ def train(
         ValueError: `run` belongs to another config, the batch cannot be shared out, the probe has too few subjects,
             or the loss was not finite `MAX_BAD_STEPS` times in a row.
     """
-    _check_shares(config, batches.size, ranks)
+    check_koleo(config, batches.size, ranks.count)
     probe = probe_of(batches.corpus, config)
     trainee, identity = set_up(config, start, ranks), identity_of(config)
     first = load_checkpoint(run, trainee.state, identity)
@@ -183,16 +184,6 @@ def _refresh(trainee: Trainee, config: PretrainConfig, step: int) -> None:
     every = config.loss.gram_refresh
     if trainee.gram_teacher is not None and every and (step + 1) % every == 0:
         update_teacher(trainee.gram_teacher, trainee.state.teacher.backbone, 0.0)
-
-
-def _check_shares(config: PretrainConfig, samples: int, ranks: Ranks) -> None:
-    """KoLeo needs its groups of neighbours to lie within one pass."""
-    group = config.loss.koleo_group or config.batch_size
-    if config.loss.koleo > 0 and not koleo_groups_fit(group, samples, ranks.count):
-        raise ValueError(
-            f"loss.koleo looks for neighbours among {group} slices, but a pass holds {samples} on each of "
-            f"{ranks.count} processes; set loss.koleo_group or compute.micro_batch so that one divides the other"
-        )
 
 
 def _seed(config: PretrainConfig, step: int, part: int) -> int:

@@ -94,3 +94,18 @@ def masked_patches(config: PretrainConfig, crop: Crop) -> int:
 def _crop(model: ViTConfig, images: int, side: int) -> Crop:
     patches = (side // model.patch_size) ** 2
     return Crop(images, side, patches, patches + model.prefix)
+
+
+def check_koleo(config: PretrainConfig, samples: int, ranks: int) -> None:
+    """Require that KoLeo's groups lie within a rank's samples of a pass, or are made of those of whole ranks.
+
+    Raises:
+        ValueError: they do not.
+    """
+    group = config.loss.koleo_group or config.batch_size
+    fits = samples % group == 0 or (group % samples == 0 and samples * ranks % group == 0)
+    if config.loss.koleo > 0 and not fits:
+        raise ValueError(
+            f"loss.koleo looks for neighbours among {group} slices, but a pass holds {samples} on each of "
+            f"{ranks} processes; set loss.koleo_group or compute.micro_batch so that one divides the other"
+        )

@@ -137,11 +137,6 @@ def student_loss(
     return {"total": total, **terms}
 
 
-def koleo_groups_fit(group: int, samples: int, ranks: int) -> bool:
-    """Whether groups of neighbours lie within a rank's samples of a pass, or are made of those of whole ranks."""
-    return samples % group == 0 or (group % samples == 0 and samples * ranks % group == 0)
-
-
 def _koleo(cls: Float[Tensor, "sample dim"], group: int, ranks: Ranks) -> Float32[Tensor, ""]:
     """KoLeo within groups of consecutive samples, which may reach over ranks; 0: all samples of the pass."""
     samples = len(cls)
