@@ -125,7 +125,7 @@ def test_what_is_finished_is_not_computed_again(tmp_path, cases, choice, monkeyp
 
 def test_killed_at_random_and_run_again_gives_the_same_bytes(tmp_path, zygote, cohort, weights):
     line = f"encode synthetic={cohort} --weights {weights} --contrasts T1w --level patch".split()
-    code, whole, said = zygote.run([*line, "--out", tmp_path / "whole"], tmp_path / "log")
+    code, _, said = zygote.run([*line, "--out", tmp_path / "whole"], tmp_path / "log")
     assert code == 0, said
     chance, finished = random.Random(7), tmp_path / "out" / "parts"
     for wanted in (2, 9, 17):

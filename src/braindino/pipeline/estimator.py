@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from braindino.types import Pooling, Tokens, Volume
+from braindino.types import Tokens, Volume
 from braindino.volume.io import read_volume
 
 
@@ -37,8 +37,8 @@ class BrainEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         encoder: str = "braindino",
         variant: str = "",
         seed: int = 0,
-        pooling: Pooling = "cls",
-        views: Literal["mean", "flat"] = "mean",
+        pooling: str = "cls",
+        views: str = "mean",
         assume_orientation: str | None = None,
     ) -> None:
         self.weights = weights

@@ -13,7 +13,7 @@ Fusion = Literal["mean", "concat"]
 
 
 def pooled(
-    values: Float16[np.ndarray, "view dim"], contrasts: Sequence[str], fusion: Fusion = "mean", name: str = "this case"
+    values: Float16[np.ndarray, "view dim"], contrasts: Sequence[str], fusion: str = "mean", name: str = "this case"
 ) -> Float[np.ndarray, " feature"]:
     """One vector of one case in float64.
 
