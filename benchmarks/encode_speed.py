@@ -7,8 +7,8 @@ A volume is the T1w image of the packaged head at about 1 mm with its brain mask
 nibabel, does the same preprocessing with numpy and scipy (`scipy.ndimage.zoom` where this package antialiases), repeats
 each slice to three channels and runs transformers' DINOv3ViTModel over batches of 32 (and of 8, which suits a small
 cache better). So that features can be compared, one more arm runs transformers' model over slices prepared by this
-package; the largest difference of its CLS tokens from ours is printed. `brain` is the variant of the encoder that leaves
-out patches of background; its cosine with the exact CLS tokens is printed.
+package; the largest difference of its CLS tokens from ours is printed. `brain` is the variant that leaves out patches
+of background; its cosine with the exact CLS tokens is printed.
 
 Arms run in turn, in an order that changes from round to round; ours runs twice (A/A). CPU seconds, so that neighbours
 on the machine count less; reading that overlaps with computing gains wall time on machines with a core to spare, and
@@ -56,7 +56,7 @@ def user_slices(image, mask):
     low, high = np.percentile(voxels[brain], RECIPE.clip_percent)
     voxels = np.clip(voxels, low, high)
     voxels = np.where(brain, (voxels - voxels[brain].mean()) / voxels[brain].std(), RECIPE.background)
-    box = ndimage.find_objects(brain)[0]
+    box = ndimage.find_objects(brain.astype(np.uint8))[0]
     voxels = voxels[box]
     size = RECIPE.size_px
     pads = [((size - n) // 2, size - n - (size - n) // 2) for n in voxels.shape[:2]]
@@ -139,7 +139,10 @@ def main():
         apart = float(np.abs(user_features(theirs, prepared, 32) - tokens.cls).max())
         near = cosine(brain.tokens(volume).cls, tokens.cls)
         kept = [float(brain._kept(torch.from_numpy(prepared[n : n + 8])).float().mean()) for n in range(0, 128, 8)]
-    lines = ["| arm | median CPU s per volume | over ours | rounds, min to max | median wall s |", "|---|---|---|---|---|"]
+    lines = [
+        "| arm | median CPU s per volume | over ours | rounds, min to max | median wall s |",
+        "|---|---|---|---|---|",
+    ]
     for name, values in cpu.items():
         ratio = np.array(values) / np.array(cpu["ours"])
         spread = f"{ratio.min():.2f} to {ratio.max():.2f}"

@@ -97,4 +97,14 @@ def test_damage_and_strangers_are_refused(tmp_path):
     with pytest.raises(ValueError, match="download it first"):
         from_pretrained("facebook/dinov3-vits16-pretrain-lvd1689m")
     with pytest.raises(ValueError, match="slice-wise encoders"):
-        save_pretrained("encoder", tmp_path)
+        save_pretrained(Whole(), tmp_path)
+
+
+class Whole:
+    """An encoder of whole volumes."""
+
+    name, dim, recipe = "whole", 4, RECIPE
+
+    def tokens(self, volume, *, patches=False, every_slice=False): ...
+
+    def digest(self): ...

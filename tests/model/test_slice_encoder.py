@@ -48,7 +48,9 @@ def test_patches_left_out_keep_no_influence_and_the_others_their_places():
 
 
 def test_the_variant_brain_leaves_out_background(volume):
-    model = VisionTransformer(replace(TINY, in_channels=1, patch_size=8, layer_scale=1.0), torch.Generator().manual_seed(0))
+    model = VisionTransformer(
+        replace(TINY, in_channels=1, patch_size=8, layer_scale=1.0), torch.Generator().manual_seed(0)
+    )
     exact = SliceEncoder("x", model, Recipe(spacing_mm=4.0, size_px=64, slices=12))
     brain = replace(exact, variant="brain")
     one, other = exact.tokens(volume), brain.tokens(volume)

@@ -18,6 +18,7 @@ from braindino.model.hugging_face import rename, settings
 from braindino.model.slice_encoder import SliceEncoder
 from braindino.model.vit import VisionTransformer
 from braindino.model.weights import compare, digest
+from braindino.types import Encoder
 from braindino.volume.recipe import Recipe
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -34,7 +35,7 @@ def is_pretrained(folder: Path) -> bool:
         return False
 
 
-def save_pretrained(encoder: SliceEncoder, folder: Path | str) -> Path:
+def save_pretrained(encoder: Encoder, folder: Path | str) -> Path:
     """Write an encoder as a folder that `from_pretrained` opens, and transformers' `DINOv3ViTModel.from_pretrained`.
 
     The recipe of the input, the transformer's config and the digest of the weights stand in `config.json` under
