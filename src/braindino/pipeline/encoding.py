@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,7 +31,7 @@ class How:
     perturbation: str = "none"
     severity: int = 0
     seed: int = 0
-    """Of the perturbation; every case draws from this and its name."""
+    """Of the perturbation; what is drawn for a subject depends on this and on nobody else."""
     assume_orientation: str | None = None
 
     def __post_init__(self) -> None:
@@ -94,14 +93,9 @@ def _ready(case: Case, encoder: Encoder, how: How) -> Volume:
     volume = read_case(_scans(case, how), assume_orientation=how.assume_orientation)
     if how.severity:
         apply = catalog.load("perturbations", how.perturbation).apply
-        volume = apply(volume, how.severity, case_seed(how.seed, case.name))
+        volume = apply(volume, how.severity, how.seed)
     prepare: Callable[[Volume], Volume] | None = getattr(encoder, "prepare", None)
     return volume if prepare is None else prepare(volume)
-
-
-def case_seed(seed: int, name: str) -> int:
-    """What a case's perturbation is drawn from: 32 bits of SHA-256(seed, case), the same among any other cases."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
 
 
 def _scans(case: Case, how: How) -> list[Scan]:

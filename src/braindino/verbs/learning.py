@@ -82,7 +82,7 @@ class Encode:
     severity: int = 0
     """Of the perturbation: 0 (no change) to 5."""
     seed: int = 0
-    """Of the perturbation; every case draws from this and its name."""
+    """Of the perturbation; what is drawn for a subject depends on this and on nobody else."""
     workers: int = 0
     """Processes of one thread each; 0: this process alone, reading one case while another is computed."""
     cluster: str | None = None
