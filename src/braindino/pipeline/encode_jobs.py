@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from braindino.corpus.jobs import run_jobs
@@ -61,17 +61,22 @@ def _encode_first(cases: Sequence[Case], encoder: Encoder, out: Path, how: How, 
 
 def _encode_part(out: Path, number: int, case: Case, choice: EncoderChoice, known: str, how: How) -> None:
     """One case, in a worker."""
-    encoder = _loaded(choice)
-    if encoder.digest() != known:
-        raise ValueError(f"{choice.weights} changed while it was used; let it be, and run the command again")
+    encoder = _loaded(choice, known)
     with _threads(1):
         write_part(out, number, row(case, encoder, how))
 
 
-@cache
-def _loaded(choice: EncoderChoice) -> Encoder:
-    """Once per worker."""
-    return choice.load()
+@lru_cache(maxsize=1)
+def _loaded(choice: EncoderChoice, known: str) -> Encoder:
+    """Once per worker.
+
+    Raises:
+        ValueError: other weights than those of the process that asks.
+    """
+    encoder = choice.load()
+    if encoder.digest() != known:
+        raise ValueError(f"{choice.weights} changed while it was used; let it be, and run the command again")
+    return encoder
 
 
 @contextmanager
