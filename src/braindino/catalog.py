@@ -43,6 +43,30 @@ def summary(kind: str, name: str) -> str:
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
+def variants(kind: str, name: str) -> tuple[str, ...]:
+    """The constant `VARIANTS` of a plug-in, read without importing it; () where it has none or computes it."""
+    source = (Path(__file__).parent / kind / f"{name}.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(target, ast.Name) and target.id == "VARIANTS":
+            try:
+                return tuple(ast.literal_eval(node.value))  # type: ignore[attr-defined]
+            except ValueError:
+                return ()
+    return ()
+
+
+def chosen(kind: str, variant: str, known: tuple[str, ...]) -> str:
+    """One of the `known` variants of a plug-in; "" is the first.
+
+    Raises:
+        ValueError: no such variant; the message names the nearest ones.
+    """
+    if variant and variant not in known:
+        raise ValueError(f"unknown variant {variant!r} of this {kind}{suggest(variant, known)}")
+    return variant or known[0]
+
+
 def suggest(got: str, known: tuple[str, ...] | list[str]) -> str:
     """The end of an error message: the nearest known names, or all of them."""
     near = difflib.get_close_matches(got, known, n=2, cutoff=0.6)

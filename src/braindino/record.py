@@ -28,6 +28,7 @@ from typing import IO, Any
 
 RECORD = "record.json"
 LOCK = ".lock"
+PLAN = ".plan.json"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors that are the disk's, not those of the case at hand: they stop a verb."""
 _FORMULA = re.compile(r"'*[=+\-@\t\r\0]")
@@ -87,6 +88,34 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def claimed_for(folder: Path, plan: Any, what: str) -> Iterator[None]:
+    """Hold `folder` for this very run, so that parts of two different runs never mix (see `claimed`).
+
+    Args:
+        folder: of the artefact; it keeps the digest of `plan` in `.plan.json`.
+        plan: plain data that determines the run.
+        what: of what `folder` holds parts when its plan is another one, for the message.
+
+    Raises:
+        ValueError: another process is writing there, or it holds anything that another plan, or none, began.
+    """
+    folder, wanted = Path(folder), digest(plan)
+    _refuse_strangers(folder, wanted, what)
+    with claimed(folder):
+        _refuse_strangers(folder, wanted, what)  # another process may have come and gone in between
+        write_json(folder / PLAN, {"plan": wanted})
+        yield
+
+
+def _refuse_strangers(folder: Path, wanted: str, what: str) -> None:
+    marker = folder / PLAN
+    if marker.is_file() and wanted not in marker.read_text(encoding="utf-8"):
+        raise ValueError(f"{folder} holds parts of {what}; delete it or choose another --out")
+    if not marker.is_file() and folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and was not begun by this command; choose an empty folder")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -23,6 +23,8 @@ Kind = Literal["classification", "regression", "survival", "segmentation"]
 Split = Literal["train", "validation", "test"]
 Pooling = Literal["cls", "mean_patch"]
 """What a view is summed up by: its CLS token, or the mean of its patch tokens."""
+Level = Literal["cls", "patch"]
+"""What features hold: a vector per view, or besides it every patch token of each view."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -123,6 +125,8 @@ class Encoder(Protocol):
         """Preprocess `volume` by `self.recipe` and encode it; deterministic, no gradient.
 
         `patches` asks for patch and storage tokens too, `every_slice` for one view per `recipe.spacing_mm`.
+        An encoder may split this in two: `prepare(volume) -> Volume` and `tokens_of(prepared) -> Tokens`; then `encode`
+        prepares the next case while one is computed.
         """
         ...
 
@@ -138,7 +142,8 @@ class Features:
     values: Float16[np.ndarray, "case view dim"]
     position_mm: Float32[np.ndarray, "case view"]
     cases: pd.DataFrame
-    """One row per case, also the failed ones: case, subject, session, site, status ("ok" or the reason)."""
+    """One row per case, also the failed ones: case, subject, session, site, status ("ok" or the reason), missing
+    (contrasts that the case lacks, whose views are NaN)."""
     encoder: str
     encoder_digest: str
     recipe: str
@@ -148,6 +153,12 @@ class Features:
     pooling: Pooling = "cls"
     perturbation: str = "none"
     severity: int = 0
+    seed: int = 0
+    """Of the perturbation."""
+    variant: str = ""
+    """Variant of the encoder."""
+    patch: Path | None = None
+    """Folder with the patch tokens of each case, `<row>.npy` (view, patch, dim) float16; None: not asked for."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import braindino
+from braindino import catalog
 from braindino.corpus import build, jobs
+from braindino.pipeline.encode import EncoderChoice, How, encode_folder
 from braindino.pipeline.prepare import prepare
+from braindino.record import read_record
 from braindino.volume.io import write_nifti
 from braindino.volume.recipe import Recipe
 from phantom import head
@@ -67,6 +71,17 @@ def test_a_cluster_makes_the_same_bytes_and_survives_a_lost_worker(tmp_path, clu
     prepare([str(tmp_path / "scans")], tmp_path / "there", RECIPE, cluster=address)
     assert workers[0].wait(30) == -signal.SIGKILL and workers[1].poll() is None
     assert hashes(tmp_path / "there") == hashes(tmp_path / "here")
+
+
+def test_encode_on_a_cluster_gives_the_same_bytes(tmp_path, cluster, cohort, weights):
+    cases = catalog.load("cohorts", "synthetic").cases(cohort)[:6]
+    choice, how, before = EncoderChoice("braindino", weights), How(("T1w",), level="patch"), torch.get_num_threads()
+    torch.set_num_threads(1)
+    encode_folder(cases, choice, tmp_path / "here", how)
+    torch.set_num_threads(before)
+    found = encode_folder(cases, choice, tmp_path / "there", how, cluster=cluster[0])
+    files = [read_record(tmp_path / name)["files"] for name in ("here", "there")]
+    assert files[0] == files[1] and len(files[0]) == 3 + 6 and (found.cases["status"] == "ok").all()
 
 
 def test_no_scheduler_is_one_clear_error(tmp_path, monkeypatch):

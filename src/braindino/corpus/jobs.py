@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from braindino.record import versions
-from braindino.types import Scan
+from braindino.types import Case, Scan
 
 RETRIES = 3
 """So often a job is given to another worker after its worker died."""
@@ -130,7 +130,8 @@ def _same_versions(found: dict[str, dict[str, str]], address: str) -> None:
 
 
 def _died(job: tuple[Any, ...]) -> str:
-    several = [part if isinstance(part, tuple) else (part,) for part in job]
+    parts = [part.scans if isinstance(part, Case) else part for part in job]
+    several = [part if isinstance(part, tuple) else (part,) for part in parts]
     files = [scan.path.name for scans in several for scan in scans if isinstance(scan, Scan)]
     what = ", ".join(files) or job[1:] or job
     return (

@@ -1,5 +1,7 @@
 """Encoders: a volume in, tokens out. One file each.
 
-Contract: a module defines `load(weights: Path, *, seed: int = 0) -> Encoder` (see `types.Encoder`): strict loading,
-evaluation mode, no gradient.
+Contract: a module defines `load(weights: Path | None, *, seed: int = 0, variant: str = "") -> Encoder` (see
+`types.Encoder`): strict loading, evaluation mode, no gradient. A constant `VARIANTS: tuple[str, ...]` names its
+variants; the first is the default, which "" means; an unknown one is a ValueError (`catalog.chosen`). An encoder
+without weights refuses those that are given; one with weights refuses None.
 """

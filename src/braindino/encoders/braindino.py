@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from braindino.catalog import chosen
 from braindino.config import from_dict
+from braindino.model.pretrained import from_pretrained, is_pretrained
 from braindino.model.slice_encoder import SliceEncoder
 from braindino.model.weights import load_encoder
 from braindino.volume.recipe import Recipe
 
+VARIANTS = ("exact", "brain")
+"""`exact`: every patch of a slice. `brain`: patches without brain are left out, which is faster and not the same."""
 
-def load(weights: Path, *, seed: int = 0) -> SliceEncoder:
-    """Load `encoder.safetensors` (or the run folder that holds it), strictly; `seed` is not used.
+
+def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEncoder:
+    """Load `encoder.safetensors`, the run folder that holds it, or a folder of `save_pretrained`; `seed` is not used.
 
     Raises:
-        ValueError: missing, damaged or foreign weights (see `model.weights.load_encoder`).
+        ValueError: no, missing, damaged or foreign weights (see `model.weights.load_encoder`); an unknown variant.
     """
+    kind = chosen("encoder", variant, VARIANTS)
+    if weights is None:
+        raise ValueError("this encoder needs weights: give encoder.safetensors, or the run folder that holds it")
     path = Path(weights)
+    if is_pretrained(path):
+        return from_pretrained(path, variant=kind)
     model, metadata = load_encoder(path / "encoder.safetensors" if path.is_dir() else path)
-    return SliceEncoder("braindino", model, from_dict(metadata["recipe"], Recipe))
+    return SliceEncoder("braindino", model, from_dict(metadata["recipe"], Recipe), kind)

@@ -27,7 +27,7 @@ def export_hugging_face(weights: Path, folder: Path) -> Path:
         ValueError: not an encoder file, or a transformer that DINOv3ViTModel cannot compute; the message says why.
     """
     model, metadata = load_encoder(Path(weights))
-    config = _settings(model.config)
+    config = settings(model.config)
     config["braindino"] = {name: metadata[name] for name in ("recipe", "source", "digest")}
     tensors = rename(model, "hugging_face")
     if not model.config.storage_tokens:
@@ -52,8 +52,12 @@ def rename(model: VisionTransformer, dialect: Dialect) -> dict[str, Tensor]:
     return given
 
 
-def _settings(config: ViTConfig) -> dict[str, Any]:
-    """`config.json` of transformers' DINOv3ViTConfig."""
+def settings(config: ViTConfig) -> dict[str, Any]:
+    """`config.json` of transformers' DINOv3ViTConfig.
+
+    Raises:
+        ValueError: a transformer that DINOv3ViTModel cannot compute; the message says why.
+    """
     only = {
         "untie_cls_and_patch_norms": False,
         "rope_normalize": "separate",

@@ -76,6 +76,18 @@ class Attention(nn.Module):
         projected: Tensor = self.proj(attended.transpose(1, 2).reshape(batch, tokens, dim))
         return projected
 
+    def first(self, x: Float[Tensor, "batch token dim"], rope: Rope) -> Float[Tensor, "batch 1 dim"]:
+        """What `forward` gives for the first token, which is not rotated: one query, all keys and values."""
+        batch, tokens, dim = x.shape
+        bias = self.qkv.bias * self.qkv.bias_mask if isinstance(self.qkv, QkvLinear) else self.qkv.bias
+        below, above = (None, None) if bias is None else (bias[:dim], bias[dim:])
+        queries = F.linear(x[:, :1], self.qkv.weight[:dim], below).view(batch, 1, self.heads, -1).transpose(1, 2)
+        both = F.linear(x, self.qkv.weight[dim:], above).view(batch, tokens, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        keys, values = both.unbind(0)
+        attended = F.scaled_dot_product_attention(queries, rotate(keys, rope), values)
+        projected: Tensor = self.proj(attended.transpose(1, 2).reshape(batch, 1, dim))
+        return projected
+
 
 class Mlp(nn.Module):
     """Feed-forward fc2(GELU(fc1(x))), exact GELU."""
@@ -142,6 +154,12 @@ class Block(nn.Module):
         rate = self.drop_path if self.training else 0.0
         x = add_residual(x, lambda part: self.ls1(self.attn(self.norm1(part), rope)), rate)
         return add_residual(x, lambda part: self.ls2(self.mlp(self.norm2(part))), rate)
+
+    def first(self, x: Float[Tensor, "batch token dim"], rope: Rope) -> Float[Tensor, "batch 1 dim"]:
+        """What `forward` gives for the first token, in evaluation mode: for a single query most of it is not needed."""
+        token: Tensor = x[:, :1] + self.ls1(self.attn.first(self.norm1(x), rope))
+        token = token + self.ls2(self.mlp(self.norm2(token)))
+        return token
 
 
 def add_residual(

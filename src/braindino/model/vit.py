@@ -88,6 +88,35 @@ class VisionTransformer(nn.Module):
             outputs.append(self._normalise(last, local=index > 0 and self.training))
         return outputs
 
+    def cls(
+        self,
+        images: Float[Tensor, "batch channel height width"],
+        kept: Bool[Tensor, " patch"] | None = None,
+    ) -> Float[Tensor, "batch dim"]:
+        """CLS tokens alone, in evaluation mode: those of `forward` to rounding, without the rest of the last block.
+
+        Where `kept` is False, a patch of every image takes no part, which is not the same; the positions of the others
+        stay theirs.
+
+        Raises:
+            ValueError: as `forward`; or in training.
+        """
+        if self.training:
+            raise ValueError("CLS tokens alone are for evaluation; call eval() first")
+        x, grid = self._embed(images, None)
+        rope = self.rope_embed(grid)
+        if kept is not None:
+            prefix = torch.arange(self.config.prefix, device=x.device)
+            places = torch.cat((prefix, self.config.prefix + torch.nonzero(kept)[:, 0]))
+            x, rope = x[:, places], (rope[0][places], rope[1][places])
+        for block in self.blocks[:-1]:
+            x = block(x, rope)
+        last = self.blocks[-1]
+        assert isinstance(last, Block)
+        norm = self.cls_norm if self.config.untie_cls_and_patch_norms else self.norm
+        normalised: Tensor = norm(last.first(x, rope)[:, 0])
+        return normalised
+
     def intermediate(
         self, images: Float[Tensor, "batch channel height width"], blocks: int | Sequence[int] = 1
     ) -> list[Output]:

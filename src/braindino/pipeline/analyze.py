@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from braindino.pipeline.pooling import pooled
 from braindino.record import read_record, read_table, write_record, write_table
 from braindino.stats.intervals import interval
 from braindino.stats.metrics import METRICS
@@ -75,7 +76,9 @@ def _subject_table(name: str, features: Features) -> tuple[pd.DataFrame, np.ndar
     good = features.cases["status"].to_numpy() == "ok"
     if not good.any():
         raise ValueError(f"{name}: none of the {len(good)} cases was encoded; see the status column of its features")
-    return features.cases[good].reset_index(drop=True), features.values[good].astype(np.float64).mean(axis=1)
+    return features.cases[good].reset_index(drop=True), np.stack(
+        [pooled(one, features.contrasts) for one in features.values[good]]
+    )
 
 
 def _knn_rows(

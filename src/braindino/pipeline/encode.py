@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
-from braindino import catalog
+from braindino.config import to_dict
+from braindino.pipeline.encode_jobs import encode_parts
+from braindino.pipeline.encoding import OK, How, Row, rows
+from braindino.pipeline.features import case_table, identity, read_features, read_patches, views_of, write_features
+from braindino.pipeline.loading import EncoderChoice, load_encoder
+from braindino.pipeline.parts import PATCH, agreed, drop_parts, merge_parts, read_part
 from braindino.progress import progress
-from braindino.record import read_record, read_table, write_array, write_record, write_table
-from braindino.types import Case, Encoder, Features, Pooling, Scan, Tokens
-from braindino.volume.io import read_case
+from braindino.record import claimed_for, digest, read_record, write_record, write_table
+from braindino.types import Case, Encoder, Features, Pooling
 
-CASE_COLUMNS = ("case", "subject", "session", "site", "status")
-
-
-def load_encoder(name: str, weights: Path, seed: int = 0) -> Encoder:
-    """An encoder by its plug-in name (see `braindino list encoders`), strictly loaded from `weights`.
-
-    Raises:
-        ValueError: unknown name, or weights that are missing, damaged or foreign.
-    """
-    encoder: Encoder = catalog.load("encoders", name).load(Path(weights), seed=seed)
-    return encoder
+__all__ = [
+    "EncoderChoice",
+    "How",
+    "encode",
+    "encode_folder",
+    "load_encoder",
+    "read_features",
+    "read_patches",
+    "write_features",
+]
 
 
 def encode(
@@ -34,6 +37,10 @@ def encode(
     *,
     pooling: Pooling = "cls",
     assume_orientation: str | None = None,
+    any_contrast: bool = False,
+    perturbation: str = "none",
+    severity: int = 0,
+    seed: int = 0,
 ) -> Features:
     """One vector per case and view; a case that cannot be read or lacks a contrast keeps a row with its reason.
 
@@ -43,105 +50,109 @@ def encode(
         contrasts: which contrasts of each case, in this order; default: those of the first case.
         pooling: `cls` takes the CLS token of a view (as the paper does), `mean_patch` the mean of its patch tokens.
         assume_orientation: axis codes for files whose orientation codes are both 0.
+        any_contrast: encode a case that lacks some contrasts with those it has; the views of the others are NaN.
+        perturbation: plug-in that changes each volume before preprocessing.
+        severity: how much, 0 (not at all) to 5.
+        seed: of the perturbation.
 
     Raises:
-        ValueError: no cases, the same case twice, or not a single case could be encoded.
+        ValueError: no cases, the same case twice, an unknown perturbation, or not a single case could be encoded.
     """
+    how = How(
+        tuple(contrasts or _contrasts(cases)),
+        pooling,
+        any_contrast=any_contrast,
+        perturbation=perturbation,
+        severity=severity,
+        seed=seed,
+        assume_orientation=assume_orientation,
+    )
+    _check(cases)
+    found: list[Row] = []
+    with progress(f"encode {encoder.name}", len(cases)) as advance:
+        for one in rows(cases, encoder, how):
+            found.append(one)
+            advance()
+    found = agreed(found)
+    views = views_of(found)
+    nothing, nowhere = np.full((len(views), encoder.dim), np.nan, np.float16), np.full(len(views), np.nan, np.float32)
+    return Features(
+        values=np.stack([nothing if r.values is None else r.values for r in found]),
+        position_mm=np.stack([nowhere if r.position_mm is None else r.position_mm for r in found]),
+        cases=case_table(cases, found),
+        contrasts=views,
+        **identity(encoder, how),
+    )
+
+
+def encode_folder(
+    cases: Sequence[Case],
+    choice: EncoderChoice,
+    out: Path,
+    how: How,
+    *,
+    workers: int = 0,
+    cluster: str | None = None,
+    parents: Mapping[str, str] | None = None,
+) -> Features:
+    """`encode` into a folder: resumable, in parallel, with patch tokens where `how.level` asks for them.
+
+    Every encoded case is kept on disk as soon as it is finished; after a kill the same command goes on and ends with
+    the same bytes. A second call with the same input only opens the folder.
+
+    Args:
+        cases: what to encode.
+        choice: the encoder; every worker loads it once.
+        out: the features folder.
+        how: what is done with each case.
+        workers: local processes of one thread each; 0 or 1: this process, with as many threads as torch takes, reading
+            one case while another is computed.
+        cluster: address of a Dask scheduler whose workers see the same folders; instead of local processes.
+        parents: role to fingerprint of what the cases came from.
+
+    Raises:
+        ValueError: as `encode`; also a folder that holds other features or is being written, patch tokens for which
+            the disk is too small, and as `run_jobs`.
+    """
+    _check(cases)
+    out, encoder = Path(out), choice.load()
+    known = [[c.name, [[s.contrast, s.path.name] for s in c.scans]] for c in cases]
+    config = to_dict(how) | identity(encoder, how) | {"wanted": list(how.contrasts), "cases": digest(known)}
+    config.pop("contrasts")
+    if _is_done(out, config, parents):
+        return read_features(out)
+    with claimed_for(out, [config, dict(parents or {})], "other features (other scans, encoder or settings)"):
+        encode_parts(cases, choice, encoder, out, how, workers, cluster)
+        told = agreed([read_part(out, number, values=False) for number in range(len(cases))])
+        views = views_of(told)
+        merge_parts(out, told, encoder.dim)
+        write_table(out / "cases.tsv", case_table(cases, told))
+        patches = [f"{PATCH}/{path.name}" for path in sorted((out / PATCH).glob("*.npy"))]
+        files = ["values.npy", "position_mm.npy", "cases.tsv", *patches]
+        facts = {"failed": sum(r.status != OK for r in told), "recipe": to_dict(encoder.recipe)}
+        write_record(out, "encode", config | {"contrasts": list(views)}, parents=parents, files=files, facts=facts)
+        drop_parts(out)
+    return read_features(out)
+
+
+def _is_done(out: Path, config: Mapping[str, Any], parents: Mapping[str, str] | None) -> bool:
+    """True where `out` holds these very features, finished and intact."""
+    try:
+        record = read_record(out, "encode")
+    except ValueError:
+        return False
+    same = all(record["config"].get(name) == value for name, value in config.items())
+    return same and record["parents"] == dict(parents or {})
+
+
+def _check(cases: Sequence[Case]) -> None:
     if not cases:
         raise ValueError("no cases to encode")
     names = [case.name for case in cases]
     if len(set(names)) < len(names):
         raise ValueError(f"case {next(n for n in names if names.count(n) > 1)!r} appears twice")
-    wanted = tuple(contrasts or (scan.contrast for scan in cases[0].scans))
-    values: list[np.ndarray | None] = []
-    positions: list[np.ndarray] = []
-    statuses: list[str] = []
-    views: tuple[str, ...] = ()
-    with progress(f"encode {encoder.name}", len(cases)) as advance:
-        for case in cases:
-            try:
-                volume = read_case(_scans(case, wanted), assume_orientation=assume_orientation)
-                tokens = encoder.tokens(volume, patches=pooling == "mean_patch")
-                values.append(_pooled(tokens, pooling).astype(np.float16))
-                positions.append(tokens.position_mm)
-                views = tokens.contrasts
-                statuses.append("ok")
-            except (ValueError, OSError) as error:
-                values.append(None)
-                positions.append(np.zeros(0, np.float32))
-                statuses.append(str(error))
-            advance()
-    if not views:
-        raise ValueError(f"none of the {len(cases)} cases could be encoded; the first one: {statuses[0]}")
-    return Features(
-        values=np.stack([np.full((len(views), encoder.dim), np.nan, np.float16) if v is None else v for v in values]),
-        position_mm=np.stack([p if len(p) else np.full(len(views), np.nan, np.float32) for p in positions]),
-        cases=_case_table(cases, statuses),
-        encoder=encoder.name,
-        encoder_digest=encoder.digest(),
-        recipe=encoder.recipe.hash(),
-        contrasts=views,
-        pooling=pooling,
-    )
 
 
-def _pooled(tokens: Tokens, pooling: Pooling) -> Float32[np.ndarray, "view dim"]:
-    """One vector per view.
-
-    Raises:
-        ValueError: the encoder gives no patch tokens to average.
-    """
-    if pooling == "cls":
-        return tokens.cls
-    if tokens.patch is None:
-        raise ValueError("this encoder gives no patch tokens; use --pooling cls")
-    return np.asarray(tokens.patch.mean(axis=1), np.float32)
-
-
-def write_features(features: Features, out: Path, parents: Mapping[str, str] | None = None) -> None:
-    """Write `values.npy`, `position_mm.npy`, `cases.tsv` and the record."""
-    out = Path(out)
-    for name, array in (("values", features.values), ("position_mm", features.position_mm)):
-        write_array(out / f"{name}.npy", array)
-    write_table(out / "cases.tsv", features.cases)
-    write_record(out, "encode", features_config(features), parents=parents, facts={"failed": _failed(features)})
-
-
-def features_config(features: Features) -> dict[str, object]:
-    """What a features folder says of itself in its record."""
-    names = ("encoder", "encoder_digest", "recipe", "pooling", "perturbation", "severity")
-    return {name: getattr(features, name) for name in names} | {"contrasts": list(features.contrasts)}
-
-
-def read_features(folder: Path) -> Features:
-    """Read a features folder, verified.
-
-    Raises:
-        ValueError: not a finished features folder, or a changed file.
-    """
-    folder = Path(folder)
-    config = read_record(folder, "encode")["config"]
-    return Features(
-        values=np.load(folder / "values.npy", allow_pickle=False),
-        position_mm=np.load(folder / "position_mm.npy", allow_pickle=False),
-        cases=read_table(folder / "cases.tsv", text=CASE_COLUMNS),
-        **{**config, "contrasts": tuple(config["contrasts"])},
-    )
-
-
-def _scans(case: Case, contrasts: Sequence[str]) -> list[Scan]:
-    by_contrast = {scan.contrast: scan for scan in case.scans}
-    if missing := [contrast for contrast in contrasts if contrast not in by_contrast]:
-        raise ValueError(f"{case.name} has no {', '.join(missing)}")
-    return [by_contrast[contrast] for contrast in contrasts]
-
-
-def _case_table(cases: Sequence[Case], statuses: Sequence[str]):  # type: ignore[no-untyped-def]
-    import pandas as pd
-
-    rows = [(c.name, c.subject, c.session, c.site, s) for c, s in zip(cases, statuses, strict=True)]
-    return pd.DataFrame(rows, columns=list(CASE_COLUMNS))
-
-
-def _failed(features: Features) -> int:
-    return int((features.cases["status"] != "ok").sum())
+def _contrasts(cases: Sequence[Case]) -> tuple[str, ...]:
+    """Those of the first case."""
+    return tuple(scan.contrast for scan in cases[0].scans) if cases else ()

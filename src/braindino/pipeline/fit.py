@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from braindino import catalog
+from braindino.pipeline.pooling import Fusion, pooled
 from braindino.record import read_record, write_bytes, write_record
 from braindino.tasks import training_cases
 from braindino.types import Case, Encoder, Features, Head, Task
@@ -35,6 +36,8 @@ class FittedHead:
     seed: int
     subjects: tuple[str, ...]
     """The training subjects."""
+    fusion: Fusion = "mean"
+    """How contrasts were put together (see `pipeline.pooling`)."""
 
 
 def load_task(name: str, root: Path, cohort: str = "bids", seed: int = 0) -> Task:
@@ -53,7 +56,13 @@ def load_task(name: str, root: Path, cohort: str = "bids", seed: int = 0) -> Tas
 
 
 def fit(
-    task: Task, features: Features | Encoder, head: str = "linear", *, fraction: float = 1.0, seed: int = 0
+    task: Task,
+    features: Features | Encoder,
+    head: str = "linear",
+    *,
+    fraction: float = 1.0,
+    seed: int = 0,
+    fusion: Fusion = "mean",
 ) -> FittedHead:
     """Learn a head on the training subjects, choosing its settings on the validation subjects.
 
@@ -63,6 +72,7 @@ def fit(
         head: plug-in name (see `braindino list heads`).
         fraction: share of the training subjects, stratified and nested.
         seed: which draw of that share, and the head's own randomness.
+        fusion: how the contrasts of cached features are put together (see `pipeline.pooling`).
 
     Raises:
         ValueError: a head that does not serve the task's kind, features that lack every training case, or encoder
@@ -86,15 +96,17 @@ def fit(
     else:
         if not isinstance(features, Features):
             raise ValueError(f"head {head!r} learns on cached features: run encode first")
-        x, y = design(task, features, train)
-        fitted = module.fit(x, y, design(task, features, validation), kind=task.kind, seed=seed)
+        x, y = design(task, features, train, fusion)
+        fitted = module.fit(x, y, design(task, features, validation, fusion), kind=task.kind, seed=seed)
         named = (features.encoder, features.encoder_digest, features.recipe, features.pooling)
     subjects = tuple(sorted({case.subject for case in train}))
-    return FittedHead(fitted, head, task.name, *named, fraction, seed, subjects)
+    return FittedHead(fitted, head, task.name, *named, fraction, seed, subjects, fusion)
 
 
-def design(task: Task, features: Features, cases: Sequence[Case]) -> tuple[Float[np.ndarray, "case dim"], np.ndarray]:
-    """Design matrix (mean over views of each case, float64) and targets of the cases that were encoded.
+def design(
+    task: Task, features: Features, cases: Sequence[Case], fusion: Fusion = "mean"
+) -> tuple[Float[np.ndarray, "case feature"], np.ndarray]:
+    """Design matrix (the pooled views of each case, float64) and targets of the cases that were encoded.
 
     Targets: class name, value, or (time, event).
 
@@ -107,7 +119,7 @@ def design(task: Task, features: Features, cases: Sequence[Case]) -> tuple[Float
         raise ValueError(
             f"the features hold none of the {len(cases)} cases of task {task.name}; encode its cohort first"
         )
-    x = np.stack([features.values[rows[case.name]].astype(np.float64).mean(axis=0) for case in usable])
+    x = np.stack([pooled(features.values[rows[c.name]], features.contrasts, fusion, c.name) for c in usable])
     return x, targets(task, usable)
 
 

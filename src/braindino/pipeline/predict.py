@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from braindino.pipeline.fit import FittedHead, rows_of, targets
+from braindino.pipeline.pooling import pooled
 from braindino.progress import progress
 from braindino.record import NO_ROOM, read_record, read_table, write_record, write_table
 from braindino.types import Case, Encoder, Features, Predictions, Split, Task
@@ -59,7 +60,7 @@ def _from_features(task: Task, features: Features, fitted: FittedHead, cases: tu
     found = [case for case in cases if case.name in rows]
     if not found:
         raise ValueError(f"the features hold none of the {len(cases)} cases; encode this cohort first")
-    x = np.stack([features.values[rows[case.name]].astype(np.float64).mean(axis=0) for case in found])
+    x = np.stack([pooled(features.values[rows[c.name]], features.contrasts, fitted.fusion, c.name) for c in found])
     predicted = fitted.head.predict(x)  # type: ignore[attr-defined]
     names = [f"output_{name}" for name in task.classes] or ["output"]
     given = {case.name: dict(zip(names, row, strict=True)) for case, row in zip(found, predicted, strict=True)}

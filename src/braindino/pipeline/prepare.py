@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +19,11 @@ from braindino.corpus.thumbnail import THUMBNAIL
 from braindino.pipeline.sources import read_sources
 from braindino.progress import progress
 from braindino.record import (
-    claimed,
+    claimed_for,
     digest,
     is_done,
     read_record,
     read_table,
-    write_json,
     write_record,
     write_table,
 )
@@ -85,7 +83,8 @@ def prepare(
     if is_done(out, "prepare", built | audited, everything):
         return open_corpus(out)
     hands = (workers or os.cpu_count() or 1, assume_orientation, cluster)
-    with _claimed(out, {"config": built, "parents": parents}):
+    plan_of_run = {"config": built, "parents": parents}
+    with claimed_for(out, plan_of_run, "another corpus (other scans or recipe)"):
         if not _is_built(out):
             _build(out, plan(scans), recipe, hands)
         found, unread = _audit(out, tests.scans, pairs, recipe.brain_extractor, hands)
@@ -161,23 +160,3 @@ def _audit(
             found.append(compare(others, thumbnails, place=name))
     filled = [part for part in found if len(part)] or found[:1]
     return pd.concat(filled, ignore_index=True), unread
-
-
-@contextlib.contextmanager
-def _claimed(out: Path, plan_of_run: dict[str, object]) -> Iterator[None]:
-    """Hold `out` for this very run: parts of two different runs never mix, and two processes never write in it."""
-    marker, wanted = out / ".plan.json", digest(plan_of_run)
-    _refuse_strangers(out, marker, wanted)
-    with claimed(out):
-        _refuse_strangers(out, marker, wanted)  # another process may have come and gone in between
-        write_json(marker, {"plan": wanted})
-        yield
-
-
-def _refuse_strangers(out: Path, marker: Path, wanted: str) -> None:
-    if marker.is_file() and wanted not in marker.read_text(encoding="utf-8"):
-        raise ValueError(
-            f"{out} holds parts of another corpus (other scans or recipe); delete it or choose another --out"
-        )
-    if not marker.is_file() and out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
-        raise ValueError(f"{out} is not empty and was not begun by this command; choose an empty folder")

@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32, Int, Shaped
 from torch import Tensor
 
 from braindino.corpus.shards import Corpus
-from braindino.model.slice_encoder import BATCH_PIXELS
+from braindino.model.slice_encoder import images_at_once
 from braindino.pretraining.batches import held_out_subjects
 from braindino.pretraining.config import PretrainConfig
 from braindino.pretraining.networks import Network
@@ -57,7 +57,7 @@ class Probe:
         share = -(-len(self.slices) // ranks.count)
         padded = np.resize(self.slices, share * ranks.count)  # all ranks must make the same number of passes
         own = padded[ranks.rank * share : (ranks.rank + 1) * share]
-        size = max(1, BATCH_PIXELS // self.corpus.recipe.size_px**2)
+        size = images_at_once(ranks.device, self.corpus.recipe.size_px)
         rows = torch.cat([self._pass(teacher, own[start : start + size], ranks) for start in range(0, share, size)])
         whole = ranks.gather(rows)[0][: len(self.slices)].cpu().double().numpy()
         sums = np.zeros((len(self.values), whole.shape[1]))

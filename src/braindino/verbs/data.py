@@ -117,3 +117,5 @@ class List:
             print(f"{kind}:")
             for name in catalog.names(kind):
                 print(f"  {name:<22}{catalog.summary(kind, name)}")
+                if len(variants := catalog.variants(kind, name)) > 1:
+                    print(f"  {'':<22}--variant {' | '.join(variants)} (the first is the default)")

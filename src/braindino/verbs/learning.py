@@ -11,7 +11,7 @@ import tyro
 
 from braindino.pretraining.config import PretrainConfig
 from braindino.pretraining.hardware import Hardware
-from braindino.types import Pooling
+from braindino.types import Level, Pooling
 from braindino.verbs.flags import Out, Sources
 
 
@@ -50,22 +50,43 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Encode:
-    """Scans to features: one vector per slice from a frozen encoder."""
+    """Scans to features: one vector per slice from a frozen encoder, or every patch token of it."""
 
     sources: Sources
-    """What to encode: as for `prepare`, one source."""
+    """What to encode: as for `prepare`, one source or more."""
     out: Out
-    """The features folder."""
-    weights: Path
-    """encoder.safetensors, or the run folder that holds it."""
+    """The features folder. A killed run goes on where it stopped; a finished one is not repeated."""
+    weights: Path | None = None
+    """encoder.safetensors, the run folder that holds it, or a folder of `save_pretrained`; none for encoders without
+    weights."""
     encoder: str = "braindino"
     """Encoder plug-in (see `braindino list encoders`)."""
+    variant: str = ""
+    """Variant of the encoder (see `braindino list encoders`); default: its first."""
+    encoder_seed: int = 0
+    """For encoders that draw their weights."""
     contrasts: tuple[str, ...] = ()
     """Contrasts of each case, in this order; default: those of the first case."""
+    any_contrast: bool = False
+    """Encode a case that lacks some of the contrasts with those it has; the views of the others are NaN."""
     pooling: Pooling = "cls"
     """What a slice is summed up by: its CLS token, or the mean of its patch tokens."""
+    level: Level = "cls"
+    """`patch`: keep every patch token too, as float16; their size is told before, and must fit on the disk."""
+    slices: int | None = None
+    """Slices per contrast (the paper: 128), instead of those of the encoder's recipe."""
+    size_px: int | None = None
+    """Side of a slice in pixels (224 or 256, any multiple of the patch), instead of that of the encoder's recipe."""
+    perturb: str = "none"
+    """Perturbation plug-in (see `braindino list perturbations`), applied to the volume before preprocessing."""
+    severity: int = 0
+    """Of the perturbation: 0 (no change) to 5."""
     seed: int = 0
-    """For encoders that draw their weights."""
+    """Of the perturbation; what is drawn for a subject depends on this and on nobody else."""
+    workers: int = 0
+    """Processes of one thread each; 0: this process alone, reading one case while another is computed."""
+    cluster: str | None = None
+    """Address of a Dask scheduler (tcp://host:8786) whose workers do it instead; see docs/encode.md."""
     assume_orientation: str | None = None
     """Axis codes (for example RAS) for files whose orientation codes are both 0."""
     volume: str | None = None
@@ -73,20 +94,28 @@ class Encode:
 
     def run(self) -> None:
         """Encode, tell failures, exit 1 if there are any."""
-        from braindino.pipeline.encode import encode, load_encoder, write_features
+        from braindino.pipeline.encode import EncoderChoice, How, encode_folder
         from braindino.pipeline.sources import listed_sources, read_source, source_fingerprint
-        from braindino.record import claimed
 
         found_in = {source: read_source(source, self.volume)[1] for source in listed_sources(self.sources)}
         cases = [case for found in found_in.values() for case in found]
         parents = {source: source_fingerprint(source, found) for source, found in found_in.items()}
-        encoder = load_encoder(self.encoder, self.weights, self.seed)
-        choices: Any = {"pooling": self.pooling, "assume_orientation": self.assume_orientation}
-        with claimed(self.out):
-            found = encode(cases, encoder, self.contrasts or None, **choices)
-            write_features(found, self.out, parents)
+        choice = EncoderChoice(self.encoder, self.weights, self.variant, self.encoder_seed, self.slices, self.size_px)
+        first = cases[0].scans if cases else ()
+        how = How(
+            self.contrasts or tuple(scan.contrast for scan in first),
+            self.pooling,
+            self.level,
+            self.any_contrast,
+            self.perturb,
+            self.severity,
+            self.seed,
+            self.assume_orientation,
+        )
+        found = encode_folder(cases, choice, self.out, how, workers=self.workers, cluster=self.cluster, parents=parents)
         failed = found.cases[found.cases["status"] != "ok"]
-        print(f"{len(found.cases) - len(failed)} cases x {found.values.shape[1]} views x {encoder.dim} in {self.out}")
+        count, views, dim = found.values.shape
+        print(f"{count - len(failed)} cases x {views} views x {dim} in {self.out}")
         for case, reason in zip(failed["case"], failed["status"], strict=True):
             print(f"failed: {case}: {reason}", file=sys.stderr)
         if len(failed):
@@ -123,6 +152,8 @@ class Backbone:
     """Encoder weights (dense heads)."""
     encoder: str = "braindino"
     """Encoder plug-in for `weights`."""
+    variant: str = ""
+    """Variant of that encoder."""
 
     def load(self) -> Any:
         """Features or encoder."""
@@ -130,7 +161,9 @@ class Backbone:
 
         if (self.features is None) == (self.weights is None):
             raise ValueError("give either --features (heads on CLS) or --weights (dense heads)")
-        return read_features(self.features) if self.features else load_encoder(self.encoder, self.weights or Path())
+        return (
+            read_features(self.features) if self.features else load_encoder(self.encoder, self.weights, 0, self.variant)
+        )
 
 
 @dataclass(frozen=True)
@@ -147,6 +180,8 @@ class Fit:
     """Share of the training subjects, stratified and nested."""
     seed: int = 0
     """Which draw of that share."""
+    fusion: Literal["mean", "concat"] = "mean"
+    """Contrasts are averaged, or set one after the other."""
 
     def run(self) -> None:
         """Fit and write the head."""
@@ -155,7 +190,7 @@ class Fit:
 
         task, on = self.task.load(), self.on.load()
         with claimed(self.out):
-            fitted = fit(task, on, self.head, fraction=self.fraction, seed=self.seed)
+            fitted = fit(task, on, self.head, fraction=self.fraction, seed=self.seed, fusion=self.fusion)
             write_head(fitted, self.out)
         print(f"{self.head} head for {fitted.task} on {len(fitted.subjects)} training subjects in {self.out}")
 

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from braindino.pipeline.encode import encode, load_encoder
+from braindino.pipeline.fit import design, fit, load_task, read_head, write_head
+from braindino.pipeline.pooling import pooled
+from braindino.pipeline.predict import predict
+
+VALUES = np.array([[1, 2], [3, 4], [10, 20], [30, 40]], np.float16)
+NAMES = ("T1w", "T1w", "FLAIR", "FLAIR")
+
+
+def test_mean_and_concat():
+    assert pooled(VALUES, NAMES).tolist() == [11, 16.5]
+    assert pooled(VALUES, NAMES, "concat").tolist() == [2, 3, 20, 30]
+
+
+def test_a_missing_contrast_takes_no_part_in_the_mean_and_is_refused_by_concat():
+    lacking = VALUES.copy()
+    lacking[2:] = np.nan
+    assert pooled(lacking, NAMES).tolist() == [2, 3]
+    with pytest.raises(ValueError, match="sub-1 has no FLAIR, which concat needs"):
+        pooled(lacking, NAMES, "concat", "sub-1")
+    with pytest.raises(ValueError, match="unknown fusion 'max', expected mean or concat"):
+        pooled(VALUES, NAMES, "max")
+
+
+def test_a_head_remembers_its_fusion(tmp_path, cohort, weights):
+    task = load_task("survival", cohort, "synthetic")
+    features = encode(task.cases, load_encoder("braindino", weights))
+    assert [design(task, features, task.cases, one)[0].shape[1] for one in ("mean", "concat")] == [32, 4 * 32]
+    fitted = fit(task, features, "cox", fusion="concat")
+    write_head(fitted, tmp_path / "head")
+    table = predict(task, features, read_head(tmp_path / "head")).table
+    assert table.equals(predict(task, features, fitted).table)
+    assert not table.equals(predict(task, features, fit(task, features, "cox")).table)
