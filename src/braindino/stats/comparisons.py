@@ -1,4 +1,4 @@
-"""Is model a better than model b? Paired answers on the same subjects, and Holm's correction.
+"""Is model a better than model b? Paired answers on the same subjects; corrections for many tests.
 
 Each test returns a two-sided p. Differences are a minus b.
 """
@@ -100,4 +100,19 @@ def holm(p: Sequence[float] | Float[np.ndarray, " test"]) -> Float[np.ndarray, "
     order = np.argsort(values, kind="stable")[: int((~np.isnan(values)).sum())]
     steps = np.arange(len(order), 0, -1) * values[order]
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1) if len(order) else steps
+    return adjusted
+
+
+def benjamini_hochberg(p: Sequence[float] | Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
+    """Benjamini and Hochberg's step-up adjustment (JRSS B 1995):
+    the i-th smallest of m becomes min over j >= i of m p_j / j.
+
+    Rejecting all below 0.05 keeps the expected share of false ones among the rejected at 5 % (tests independent or
+    positively dependent), where Holm keeps the chance of any. NaN stays NaN and is not counted in m.
+    """
+    values = np.asarray(p, float)
+    adjusted = np.full(len(values), np.nan)
+    made = np.flatnonzero(~np.isnan(values))
+    if len(made):
+        adjusted[made] = stats.false_discovery_control(values[made], method="bh")
     return adjusted
