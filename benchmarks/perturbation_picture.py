@@ -5,8 +5,8 @@
 
 The MNI152 template that comes with nilearn (brain only, 1 mm): one axial slice (coronal for thick slices) as it is
 and at severities 1, 3 and 5, grey from 0 to the 99.5th percentile of each picture (an encoder normalises each scan
-too). The table holds, for every severity, the correlation with the unperturbed template over its brain mask, the root mean square change after
-z-scoring both there, and the seconds that it took on one core.
+too). The table holds, for every severity, the correlation with the unperturbed template over its brain mask, the root
+mean square change after z-scoring both there, and the seconds that it took on one core.
 """
 
 from __future__ import annotations
