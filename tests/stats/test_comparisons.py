@@ -5,7 +5,7 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from braindino.stats.comparisons import delong, holm, mcnemar, paired_bootstrap, wilcoxon
+from braindino.stats.comparisons import benjamini_hochberg, delong, holm, mcnemar, paired_bootstrap, wilcoxon
 
 RNG = np.random.default_rng(7)
 
@@ -68,6 +68,14 @@ def test_holm():
     np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1])
     np.testing.assert_allclose(holm([0.01, np.nan, 0.02]), [0.02, np.nan, 0.02])
     assert np.isnan(holm([np.nan])).all() and len(holm([])) == 0
+
+
+def test_benjamini_hochberg():
+    np.testing.assert_allclose(benjamini_hochberg([0.01, 0.04, 0.03, 0.5]), [0.04, 4 / 3 * 0.04, 4 / 3 * 0.04, 0.5])
+    p = RNG.random(12) ** 3
+    np.testing.assert_allclose(benjamini_hochberg(p), multipletests(p, method="fdr_bh")[1])
+    np.testing.assert_allclose(benjamini_hochberg([0.01, np.nan, 0.02]), [0.02, np.nan, 0.02])
+    assert np.isnan(benjamini_hochberg([np.nan])).all() and len(benjamini_hochberg([])) == 0
 
 
 def test_paired_bootstrap():

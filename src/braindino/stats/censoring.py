@@ -75,7 +75,7 @@ def brier_at(
 def integrated_brier(
     target: Float[np.ndarray, "case 2"],
     survival: Float[np.ndarray, "case moment"],
-    at: Float[np.ndarray, " moment"],
+    at: Float[np.ndarray, " _"],
     weights: Weights,
 ) -> Draws:
     """Mean of `brier_at` over the time from at[0] to at[-1], by the trapezoidal rule.
