@@ -223,8 +223,7 @@ def _compare(bench: Bench, a: Model, b: Model, metric: str, ok: np.ndarray) -> t
     AUC of two classes: DeLong; accuracy: exact McNemar; both need one seed each and one case per subject (and family).
     Segmentation: Wilcoxon on the subjects' means. Everything else: the bootstrap's own p.
     """
-    value = float(bench.plain(a, metric, ok).mean() - bench.plain(b, metric, ok).mean())
-    difference = comparisons.paired_bootstrap(bench.drawn(a, metric, ok), bench.drawn(b, metric, ok), value)
+    difference = bench.difference(a, b, metric, ok)
     if not ok.any():
         return difference, "none"
     target, clusters = bench.sheet.target[ok], bench.sheet.clusters[ok]

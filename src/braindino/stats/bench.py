@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Num
 
+from braindino.stats.comparisons import Difference, paired_bootstrap
 from braindino.stats.draws import Weights
-from braindino.stats.intervals import bootstrap_counts, ends, strata_of
+from braindino.stats.intervals import bootstrap_counts, ends, jackknife, strata_of
 from braindino.stats.metrics import METRICS, Metric, segmentation_metric
 from braindino.stats.sheets import Model, Sheet
 
@@ -90,6 +91,20 @@ class Bench:
             return self.values(model, name, ok, weights).mean(0)
 
         return ends(self.metric(name)[0].interval, value, drawn, function, self.sheet.clusters[ok], strata)
+
+    def difference(self, a: Model, b: Model, name: str, ok: Cases) -> Difference:
+        """Metric of a minus metric of b on the cases `ok`, by the paired bootstrap; NaN without such a case."""
+        value = float(self.plain(a, name, ok).mean() - self.plain(b, name, ok).mean())
+        if not ok.any():
+            return Difference(value, value, value, value)
+
+        def function(weights: Weights) -> Any:
+            return self.values(a, name, ok, weights).mean(0) - self.values(b, name, ok, weights).mean(0)
+
+        left_out, first = jackknife(function, self.sheet.clusters[ok])
+        strata = strata_of(self.sheet.kind, self.sheet.target[ok])
+        own = None if strata is None else strata[first]
+        return paired_bootstrap(self.drawn(a, name, ok), self.drawn(b, name, ok), value, left_out, own)
 
     def subjects(self, ok: Cases) -> int:
         """Number of subjects among the cases."""

@@ -123,27 +123,58 @@ def bca_interval(
 
     Both ends are NaN where the value, a jackknifed value or more than `MAX_UNDEFINED` of the draws are undefined.
     """
-    low, high = percentile_interval(drawn, level)
-    if np.isnan([value, low]).any() or np.isnan(left_out).any():
+    shape = _bca_shape(value, drawn, left_out, strata)
+    if shape is None:
         return float("nan"), float("nan")
-    drawn = drawn[~np.isnan(drawn)]
-    slack = 1e-12 * max(1.0, abs(value))
-    below = float(np.mean(drawn < value - slack) + np.mean(np.abs(drawn - value) <= slack) / 2)
-    z0 = float(stats.norm.ppf(np.clip(below, 1 / (2 * len(drawn)), 1 - 1 / (2 * len(drawn)))))
-    square = cube = 0.0
+    z0, a, widening, freedom = shape
+    z = z0 + widening * float(stats.t.ppf((1 + level) / 2, freedom)) * np.array([-1.0, 1.0])
+    low, high = np.quantile(drawn[~np.isnan(drawn)], stats.norm.cdf(z0 + z / (1 - a * z)))
+    return float(low), float(high)
+
+
+def bca_p(
+    value: float,
+    drawn: Float[np.ndarray, " draw"],
+    left_out: Float[np.ndarray, " unit"],
+    strata: Sequence[Any] | np.ndarray | None = None,
+) -> float:
+    """Two-sided p of "the truth is 0": 1 - level of the `bca_interval` that ends at 0.
+
+    With w = Phi^-1(share of draws below 0, ties half) and u = (w - z0) / (1 + a (w - z0)), p = 2 P(t > |u - z0| /
+    sqrt(n / (n - H))). It is never 0, since finitely many draws cannot show that. NaN as the interval.
+    """
+    shape = _bca_shape(value, drawn, left_out, strata)
+    if shape is None:
+        return float("nan")
+    z0, a, widening, freedom = shape
+    beyond = _normal_share(drawn[~np.isnan(drawn)], 0.0, max(1.0, abs(value))) - z0
+    z = beyond / (1 + a * beyond) - z0 if 1 + a * beyond > 0 else np.inf
+    return float(2 * stats.t.sf(abs(z) / widening, freedom))
+
+
+def _bca_shape(
+    value: float, drawn: np.ndarray, left_out: np.ndarray, strata: Sequence[Any] | np.ndarray | None
+) -> tuple[float, float, float, int] | None:
+    """z0, a, sqrt(n / (n - H)) and n - H of `bca_interval`; None where one is undefined."""
     groups = np.zeros(len(left_out)) if strata is None else np.asarray(strata)
-    for level_of in np.unique(groups):
-        own = left_out[groups == level_of]
+    freedom = len(left_out) - len(np.unique(groups))
+    if np.isnan([value, percentile_interval(drawn)[0]]).any() or np.isnan(left_out).any() or freedom < 1:
+        return None
+    square = cube = 0.0
+    for group in np.unique(groups):
+        own = left_out[groups == group]
         influence = (len(own) - 1) * (own.mean() - own) / len(own)
         square, cube = square + float(np.sum(influence**2)), cube + float(np.sum(influence**3))
-    a = cube / (6 * square**1.5) if square > 0 else 0.0
-    freedom = len(left_out) - len(np.unique(groups))
-    if freedom < 1:
-        return float("nan"), float("nan")
-    wider = np.sqrt(len(left_out) / freedom) * stats.t.ppf((1 + level) / 2, freedom)
-    z = z0 + wider * np.array([-1.0, 1.0])
-    low, high = np.quantile(drawn, stats.norm.cdf(z0 + z / (1 - a * z)))
-    return float(low), float(high)
+    z0 = _normal_share(drawn[~np.isnan(drawn)], value, max(1.0, abs(value)))
+    return z0, cube / (6 * square**1.5) if square > 0 else 0.0, float(np.sqrt(len(left_out) / freedom)), freedom
+
+
+def _normal_share(drawn: Float[np.ndarray, " draw"], at: float, scale: float) -> float:
+    """Phi^-1 of the share of draws below `at`, equal ones (but for rounding) half; finite."""
+    equal = np.abs(drawn - at) <= 1e-12 * scale
+    share = float(np.mean((drawn < at) & ~equal) + np.mean(equal) / 2)
+    least = 1 / (2 * len(drawn))
+    return float(stats.norm.ppf(np.clip(share, least, 1 - least)))
 
 
 def jackknife(
