@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 
 from braindino.pipeline.score import read_scores, score, write_scores
-from braindino.stats.comparisons import delong, holm, mcnemar
+from braindino.stats.comparisons import benjamini_hochberg, delong, holm, mcnemar
+from braindino.stats.metrics import METRICS
+from braindino.stats.survival import log_rank
 
 N = 60
 
@@ -52,7 +54,7 @@ def test_classification_row_and_pair():
     row = value(scores, "accuracy")
     assert row.value == pytest.approx(((a.output_CN > 0.5) == (a.target == "CN")).mean())
     assert row.low <= row.value <= row.high and row.subjects == N and row.failed == 0
-    assert set(scores.metrics["metric"]) == {"roc_auc", "accuracy", "f1", "brier"}
+    assert set(scores.metrics["metric"]) == {name for name, known in METRICS.items() if known.kind == "classification"}
     (pair,) = scores.comparisons.itertuples()
     expected = delong((a.target == "CN").to_numpy(), a.output_CN.to_numpy(), b.output_CN.to_numpy())
     assert (pair.a, pair.b, pair.metric, pair.test) == ("a/linear", "b/linear", "roc_auc", "delong")
@@ -80,7 +82,9 @@ def test_regression_survival_segmentation_in_one_call():
     assert value(scores, "core_hd95_mm").value == 12
     tests = dict(zip(scores.comparisons["metric"], scores.comparisons["test"], strict=True))
     assert tests == {"mae": "bootstrap", "concordance_index": "bootstrap", "dice": "wilcoxon"}
-    np.testing.assert_allclose(scores.comparisons["p_holm"], holm(scores.comparisons["p"].to_numpy()))
+    p = scores.comparisons["p"].to_numpy()
+    np.testing.assert_allclose(scores.comparisons["p_holm"], holm(p))
+    np.testing.assert_allclose(scores.comparisons["p_bh"], benjamini_hochberg(p))
     assert "mae" in str(scores)
 
 
@@ -90,7 +94,77 @@ def test_seeds_are_averaged_and_their_spread_stands_apart():
     each = [(table.output - table.target).abs().mean() for table in several]
     assert row.seed == "0,1,2" and row.value == pytest.approx(np.mean(each))
     assert row.seed_sd == pytest.approx(np.std(each, ddof=1)) and row.low < row.value < row.high
+    assert (row.seed_min, row.seed_max) == (pytest.approx(min(each)), pytest.approx(max(each)))
+    assert row.subjects == N, "seeds are not subjects"
+    copies = [several[0].assign(seed=seed) for seed in range(5)]
+    one, many = value(score(several[:1]), "mae"), value(score(copies), "mae")
+    assert (many.low, many.high) == (pytest.approx(one.low), pytest.approx(one.high)) and many.seed_sd == 0
     assert np.isnan(value(score(several[:1]), "mae").seed_sd)
+
+
+def test_families_are_drawn_together():
+    table = rows("regression", "a", n=120)
+    table["output"] = table["target"] + np.repeat(np.random.default_rng(1).normal(size=30), 4)
+    related = table.assign(family=[f"f{i // 4}" for i in range(120)])
+    width = [row.high - row.low for row in (value(score(t), "mae") for t in (related, table))]
+    assert width[0] > 1.5 * width[1]
+    assert value(score(related), "mae").subjects == 120
+    pair = [rows("classification", name, gain=g, n=120) for name, g in (("a", 2), ("b", 0.3))]
+    assert score(pair).comparisons["test"].item() == "delong"
+    related = [t.assign(family=[f"f{i // 4}" for i in range(120)]) for t in pair]
+    assert score(related, draws=200).comparisons["test"].item() == "bootstrap", "relatives are not independent"
+
+
+def test_strata_are_scored_on_their_own_subjects():
+    table = rows("regression", "a").assign(sex=["F", "M", "M"] * 20, age=np.linspace(15, 60, N), site="A")
+    table.loc[:1, "status"], table.loc[:1, "output"] = "damaged", np.nan
+    found = score(table, draws=300).strata.set_index(["variable", "level"])
+    assert list(found.index) == [("sex", "F"), ("sex", "M"), *(("age", b) for b in ("0-19", "20-39", "40-59", "60-79"))]
+    woman = found.loc[("sex", "F")]
+    own = table[(table.sex == "F") & (table.status == "ok")]
+    assert woman["value"] == pytest.approx((own.output - own.target).abs().mean())
+    assert (woman.subjects, woman.failed, woman.smallest, woman.metric) == (19, 1, 19, "mae")
+    assert woman.low < woman["value"] < woman.high
+    assert found.loc[("sex", "M")].subjects == 39 and found.loc[("age", "0-19")].smallest == 1
+    assert np.isnan(found.loc[("age", "60-79")].low), "one subject has no interval"
+    assert score(rows("regression", "a"), draws=50).strata.empty
+
+
+def test_risk_groups():
+    table = rows("survival", "a", head="cox")
+    groups = score(table, draws=50).risk_groups
+    high, low = (groups[groups["group"] == name].iloc[0] for name in ("high", "low"))
+    expected = log_rank(table.time.to_numpy(), table.event.to_numpy() == 1, table.output.to_numpy(), 0.0)
+    assert high.p == low.p == high.p_holm == low.p_holm == pytest.approx(expected.p)
+    assert high.threshold == 0 and (high.subjects, low.subjects) == (expected.high_subjects, expected.low_subjects)
+    assert high["median"] < low["median"] and high.median_low <= high["median"] <= high.median_high
+    assert high.events + low.events == table.event.sum()
+    assert score(rows("survival", "a"), draws=50).risk_groups.empty, "no threshold, no groups"
+    cut = score(rows("survival", "a").assign(threshold=0.5), draws=50).risk_groups
+    assert set(cut.threshold) == {0.5} and cut.subjects.iloc[0] == (table.output >= 0).size - cut.subjects.iloc[1]
+
+
+def test_log_rank_tests_are_corrected_among_themselves():
+    everybody_high = rows("survival", "c", head="cox").assign(output=1.0)
+    tables = [*(rows("survival", name, head="cox", seed=s) for name in "ab" for s in (0, 1)), everybody_high]
+    groups = score(tables, draws=50).risk_groups
+    once = groups[groups["group"] == "high"]
+    assert len(groups) == 10 and len(once) == 5 and np.isnan(once.p.iloc[4]) and np.isnan(groups.p_holm.iloc[9])
+    np.testing.assert_allclose(once.p_holm, holm(once.p.to_numpy()))
+    np.testing.assert_array_equal(once.p_holm, groups[groups["group"] == "low"].p_holm)
+
+
+def test_a_column_of_no_metric_is_refused():
+    with pytest.raises(ValueError, match="'whole_volume' ends in no segmentation metric"):
+        score(rows("segmentation", "a").assign(output_whole_volume=1.0), draws=50)
+
+
+def test_regions_keep_their_metric():
+    table = rows("segmentation", "a").assign(output_whole_surface_dice=0.25, output_whole_lesionwise_dice=0.5)
+    scores = score(table, draws=100)
+    assert value(scores, "surface_dice").value == 0.25 and value(scores, "lesionwise_dice").value == 0.5
+    both = (table.output_whole_dice + table.output_core_dice) / 2
+    assert value(scores, "dice").value == pytest.approx(both.mean())
 
 
 def test_every_model_meets_the_prior_once():
@@ -156,11 +230,15 @@ def test_refusals(break_it, message):
 
 
 def test_written_scores_read_back(tmp_path):
-    scores = score([rows("classification", "a"), rows("classification", "b")], draws=200, seed=4)
+    tables = [rows("classification", name).assign(sex=["F", "M"] * 30) for name in "ab"]
+    scores = score([*tables, rows("survival", "a", head="cox").assign(sex="F")], draws=200, seed=4)
     write_scores(scores, tmp_path / "scores", {"a": "0" * 64})
     again = read_scores(tmp_path / "scores")
     pd.testing.assert_frame_equal(again.metrics, scores.metrics, check_dtype=False, rtol=1e-8)
     pd.testing.assert_frame_equal(again.comparisons, scores.comparisons, check_dtype=False, rtol=1e-8)
+    pd.testing.assert_frame_equal(again.strata, scores.strata, check_dtype=False, rtol=1e-8)
+    pd.testing.assert_frame_equal(again.risk_groups, scores.risk_groups, check_dtype=False, rtol=1e-8)
+    assert len(again.strata) == 4 and len(again.risk_groups) == 2
     assert (again.draws, again.seed) == (200, 4)
     (tmp_path / "scores" / "metrics.tsv").write_text("changed")
     with pytest.raises(ValueError, match="differs from its record"):

@@ -5,7 +5,8 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from braindino.stats.comparisons import delong, holm, mcnemar, paired_bootstrap, wilcoxon
+from braindino.stats.comparisons import benjamini_hochberg, delong, holm, mcnemar, paired_bootstrap, wilcoxon
+from braindino.stats.intervals import bootstrap_counts
 
 RNG = np.random.default_rng(7)
 
@@ -70,11 +71,47 @@ def test_holm():
     assert np.isnan(holm([np.nan])).all() and len(holm([])) == 0
 
 
-def test_paired_bootstrap():
-    draws = RNG.normal(size=999)
-    same = paired_bootstrap(draws, draws, 0.0)
+def test_benjamini_hochberg():
+    np.testing.assert_allclose(benjamini_hochberg([0.01, 0.04, 0.03, 0.5]), [0.04, 4 / 3 * 0.04, 4 / 3 * 0.04, 0.5])
+    p = RNG.random(12) ** 3
+    np.testing.assert_allclose(benjamini_hochberg(p), multipletests(p, method="fdr_bh")[1])
+    np.testing.assert_allclose(benjamini_hochberg([0.01, np.nan, 0.02]), [0.02, np.nan, 0.02])
+    assert np.isnan(benjamini_hochberg([np.nan])).all() and len(benjamini_hochberg([])) == 0
+
+
+def drawn_means(x, draws=2000):
+    counts = bootstrap_counts([f"s{n}" for n in range(len(x))], draws=draws)
+    return counts @ x / len(x), (x.sum() - x) / (len(x) - 1)
+
+
+def test_paired_bootstrap_of_means_is_near_the_paired_t_test():
+    rng = np.random.default_rng(2)
+    for gap in (0.0, 0.2, 0.5):
+        a, b = rng.normal(gap, 1, 50), rng.normal(0, 1, 50)
+        (of_a, out_a), (of_b, out_b) = drawn_means(a, 8000), drawn_means(b, 8000)
+        got = paired_bootstrap(of_a, of_b, a.mean() - b.mean(), out_a - out_b)
+        theirs = stats.ttest_rel(a, b)
+        assert got.p == pytest.approx(theirs.pvalue, abs=0.03)
+        np.testing.assert_allclose([got.low, got.high], theirs.confidence_interval(0.95), atol=0.08)
+
+
+def test_p_and_interval_say_the_same():
+    rng, agreed = np.random.default_rng(4), 0
+    for _ in range(60):
+        x = rng.gamma(2, 1, 25) - 2 + rng.normal(0.4, 0.2)
+        drawn, out = drawn_means(x, 1000)
+        got = paired_bootstrap(drawn, np.zeros(1000), x.mean(), out)
+        agreed += (got.low <= 0 <= got.high) == (got.p >= 0.05)
+    assert agreed >= 59  # quantiles interpolate between draws
+
+
+def test_paired_bootstrap_edges():
+    drawn, out = drawn_means(RNG.normal(size=30))
+    same = paired_bootstrap(drawn, drawn, 0.0, out - out)
     assert same.p == 1 and same.low == same.high == 0
-    apart = paired_bootstrap(draws + 1, draws, 1.0)
-    assert apart.p == pytest.approx(2 / 1000)
+    apart = paired_bootstrap(drawn + 9, drawn, 9.0, out + 9 - out)
+    assert 0 < apart.p < 0.01 and apart.low == pytest.approx(9) == apart.high
+    broken = paired_bootstrap(np.full(999, np.nan), drawn[:999], np.nan, out)
+    assert np.isnan([broken.low, broken.high, broken.p]).all()
     with pytest.raises(ValueError, match="same draws"):
-        paired_bootstrap(draws, draws[1:], 0.0)
+        paired_bootstrap(drawn, drawn[1:], 0.0, out)

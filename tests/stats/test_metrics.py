@@ -3,7 +3,7 @@ import pytest
 from lifelines.utils import concordance_index as lifelines_c
 from sklearn import metrics as sk
 
-from braindino.stats.metrics import METRICS
+from braindino.stats.metrics import METRICS, segmentation_metric
 
 RNG = np.random.default_rng(0)
 
@@ -22,12 +22,37 @@ def test_auc_by_hand():
     assert METRICS["roc_auc"].value(target, output) == 3.5 / 4
 
 
+def test_auprc_by_hand():
+    """From the highest score: hit, miss, hit, so AP = 1/2 * 1/1 + 1/2 * 2/3; of the other class the same."""
+    target, score = np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1])
+    output = np.stack([1 - score, score], 1)
+    other = 1 / 2 * 1 / 1 + 1 / 2 * 2 / 3  # class 0 from its highest: hit (0.9), miss, hit, miss
+    assert METRICS["auprc"].value(target, output) == pytest.approx((1 / 2 + 1 / 2 * 2 / 3 + other) / 2)
+
+
+def test_balanced_accuracy_by_hand():
+    output = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
+    assert METRICS["balanced_accuracy"].value(np.array([0, 0, 0, 1, 1]), output) == (1 + 1 / 2) / 2
+
+
+def test_segmentation_metric_takes_the_longest_name():
+    assert segmentation_metric("dice").name == "dice" and segmentation_metric("WT_dice").name == "dice"
+    assert segmentation_metric("WT_surface_dice").name == "surface_dice"
+    assert segmentation_metric("output_lesion_lesionwise_hd95_mm").name == "lesionwise_hd95_mm"
+    assert segmentation_metric("lesion_hd95_mm").name == "hd95_mm"
+    with pytest.raises(ValueError, match="no segmentation metric"):
+        segmentation_metric("WT_volume")
+
+
 def test_classification_agrees_with_sklearn():
     target, output = classification()
     said = output.argmax(1)
     auc = np.mean([sk.roc_auc_score(target == c, output[:, c]) for c in range(3)])
     assert METRICS["roc_auc"].value(target, output) == pytest.approx(auc, abs=1e-12)
     assert METRICS["accuracy"].value(target, output) == sk.accuracy_score(target, said)
+    assert METRICS["balanced_accuracy"].value(target, output) == pytest.approx(sk.balanced_accuracy_score(target, said))
+    ap = np.mean([sk.average_precision_score(target == c, output[:, c]) for c in range(3)])
+    assert METRICS["auprc"].value(target, output) == pytest.approx(ap, abs=1e-12)
     assert METRICS["f1"].value(target, output) == pytest.approx(sk.f1_score(target, said, average="macro"))
     p = np.linspace(0, 1, 11)
     two, y = np.stack([1 - p, p], 1), np.arange(11) % 2
@@ -68,12 +93,13 @@ def test_weights_are_repeats(name):
         output = RNG.random((n, 2)) if metric.kind == "segmentation" else target + RNG.normal(size=n)
     weighted = metric.function(target, output, counts)
     repeated = [metric.value(np.repeat(target, c, axis=0), np.repeat(output, c, axis=0)) for c in counts]
-    np.testing.assert_allclose(weighted, repeated, atol=1e-12)
+    np.testing.assert_allclose(weighted, repeated, atol=1e-7 if name == "calibration_slope" else 1e-12)
 
 
 def test_undefined_is_nan():
     one_class = np.zeros(5, int), np.full((5, 2), 0.5)
-    assert np.isnan(METRICS["roc_auc"].value(*one_class))
+    for name in ("roc_auc", "auprc", "balanced_accuracy", "calibration_slope"):
+        assert np.isnan(METRICS[name].value(*one_class)), name
     assert np.isnan(METRICS["concordance_index"].value(np.array([[1.0, 0], [2.0, 0]]), np.array([0.0, 1.0])))
     y = np.linspace(40, 70, 8)
     assert np.isnan(METRICS["pearson_r"].value(y, np.full(8, 55.3)))

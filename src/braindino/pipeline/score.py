@@ -1,20 +1,24 @@
-"""score: predictions -> metrics with intervals, paired comparisons. Reads tables only, needs no torch.
+"""score: predictions -> metrics with intervals, paired comparisons, strata, risk groups. Needs no torch.
 
-The rules, stated once:
+The rules, stated once (formulas and sources: docs/statistics.md):
 
-- The subject is the unit: intervals resample subjects, stratified by class (classification) or event (survival).
+- The subject is the unit: intervals resample subjects, and whole families where the table has a column `family`,
+  stratified by class (classification) or event (survival).
 - A failed case is no answer: metrics are taken over the cases with an answer, `failed` stands beside them, and a
   comparison takes the cases that both models answered. A table in which a case is absent is refused.
-- Several seeds of one model are one model: its metric is the mean over seeds, in every draw too; `seed_sd` is the
-  standard deviation over seeds, which is a different quantity from the interval.
+- Several seeds of one model (draws of the training set, fits) are one model: its metric is the mean over seeds, in
+  every draw too; `seed_sd`, `seed_min` and `seed_max` tell how seeds differ, which is another quantity than the
+  interval: that one is about other subjects. Seeds never count as subjects.
 - Comparisons are made in the task's headline metric, between encoders with the same head and between every model
-  and the prior head. One family for Holm's correction: all comparisons of one split under one perturbation.
+  and the prior head. One family for Holm's (and Benjamini and Hochberg's) correction: all comparisons of one split
+  under one perturbation; the log-rank tests are a family of their own.
+- Strata (sex, age band, site, contrasts; where the table has the columns) are measured in the headline metric.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,30 +28,46 @@ import pandas as pd
 
 from braindino.record import read_record, read_table, write_record, write_table
 from braindino.stats import comparisons
-from braindino.stats.intervals import DRAWS, bootstrap_counts, percentile_interval, strata_of
-from braindino.stats.metrics import METRICS, Metric
+from braindino.stats.bench import Bench
+from braindino.stats.intervals import DRAWS
+from braindino.stats.metrics import METRICS
 from braindino.stats.sheets import Model, Sheet, read_sheets
+from braindino.stats.strata import strata
+from braindino.stats.survival import kaplan_meier, log_rank
 
-PRIOR = "prior"
+PRIOR, COX = "prior", "cox"
 GROUP = ("task", "perturbation", "severity", "split")
+MODEL = ("encoder", "head", "fraction")
 METRIC_COLUMNS = (
     *("task", "encoder", "head", "fraction", "seed", "perturbation", "severity", "split"),
-    *("metric", "value", "low", "high", "seed_sd", "subjects", "failed"),
+    *("metric", "value", "low", "high", "interval", "seed_sd", "seed_min", "seed_max", "subjects", "failed"),
 )
 COMPARISON_COLUMNS = (
     *("task", "perturbation", "severity", "split", "metric", "a", "b", "fraction"),
-    *("difference", "low", "high", "p", "p_holm", "test", "subjects"),
+    *("difference", "low", "high", "p", "p_holm", "p_bh", "test", "subjects"),
+)
+STRATUM_COLUMNS = (
+    *(*GROUP, *MODEL, "variable", "level"),
+    *("metric", "value", "low", "high", "subjects", "smallest", "failed"),
+)
+RISK_COLUMNS = (
+    *(*GROUP, *MODEL, "seed", "threshold", "group", "subjects", "events"),
+    *("median", "median_low", "median_high", "log_rank", "p", "p_holm"),
 )
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How good each model is, and which differences hold."""
+    """How good each model is, for whom, and which differences hold."""
 
     metrics: pd.DataFrame
-    """One row per model and metric; `seed` lists the seeds that were averaged."""
+    """One row per model and metric; `seed` lists the seeds that were averaged, `interval` names the method."""
     comparisons: pd.DataFrame
     """One row per pair of models: a minus b in the task's headline metric."""
+    strata: pd.DataFrame
+    """One row per model and stratum, in the headline metric; `smallest` is the size of the variable's smallest one."""
+    risk_groups: pd.DataFrame
+    """Two rows per survival model and seed that has a threshold: high and low risk, with the log-rank test."""
     draws: int
     seed: int
 
@@ -76,95 +96,115 @@ def score(predictions: pd.DataFrame | Sequence[pd.DataFrame], *, draws: int = DR
     if not tables:
         raise ValueError("no predictions to score")
     table = pd.concat([one.dropna(axis=1, how="all") for one in tables], ignore_index=True)
-    metrics: list[dict[str, Any]] = []
-    pairs: list[dict[str, Any]] = []
+    rows: dict[str, list[dict[str, Any]]] = {"metrics": [], "pairs": [], "strata": [], "risks": []}
     for sheet in read_sheets(table):
-        strata = strata_of(sheet.kind, sheet.target)
-        bench = _Bench(sheet, bootstrap_counts(sheet.subjects, strata=strata, draws=draws, seed=seed))
-        metrics.extend(_metric_rows(bench))
-        pairs.extend(_comparison_rows(bench))
-    compared = pd.DataFrame(pairs, columns=list(COMPARISON_COLUMNS))
-    family = compared.groupby(["perturbation", "severity", "split"])["p"]
-    compared["p_holm"] = family.transform(lambda p: comparisons.holm(p.to_numpy(float)))
-    return Scores(pd.DataFrame(metrics, columns=list(METRIC_COLUMNS)), compared, draws, seed)
+        bench = Bench.of(sheet, draws, seed)
+        rows["metrics"].extend(_metric_rows(bench))
+        rows["pairs"].extend(_comparison_rows(bench))
+        rows["strata"].extend(_stratum_rows(sheet, bench.headline(), draws, seed))
+        if sheet.kind == "survival":
+            rows["risks"].extend(_risk_rows(sheet))
+    compared = pd.DataFrame(rows["pairs"], columns=list(COMPARISON_COLUMNS))
+    compared["p_holm"] = _adjusted(compared, comparisons.holm)
+    compared["p_bh"] = _adjusted(compared, comparisons.benjamini_hochberg)
+    risks = pd.DataFrame(rows["risks"], columns=list(RISK_COLUMNS))
+    once = _adjusted(risks[risks["group"] == "high"], comparisons.holm)
+    risks["p_holm"] = np.repeat(once.to_numpy(), 2)
+    return Scores(
+        pd.DataFrame(rows["metrics"], columns=list(METRIC_COLUMNS)),
+        compared,
+        pd.DataFrame(rows["strata"], columns=list(STRATUM_COLUMNS)),
+        risks,
+        draws,
+        seed,
+    )
 
 
-@dataclass(frozen=True)
-class _Bench:
-    """A sheet with the draws of subjects that all its models share."""
-
-    sheet: Sheet
-    counts: np.ndarray
-
-    def columns(self, metric: str) -> tuple[Metric, list[int] | None]:
-        """The metric and, for segmentation, the output columns that it averages."""
-        if self.sheet.kind != "segmentation":
-            return METRICS[metric], None
-        own = [n for n, name in enumerate(self.sheet.outputs) if name == metric or name.endswith(f"_{metric}")]
-        return METRICS["dice" if metric.endswith("dice") else "hd95_mm"], own
-
-    def values(self, model: Model, metric: str, ok: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """(seed, draw) of a metric on the cases `ok`."""
-        definition, columns = self.columns(metric)
-        target, weights = self.sheet.target[ok], weights[:, ok]
-        outputs = [output[ok] if columns is None else output[ok][:, columns] for output in model.outputs]
-        if not ok.any():
-            return np.full((len(outputs), len(weights)), np.nan)
-        return np.stack([definition.function(target, output, weights) for output in outputs])
-
-    def plain(self, model: Model, metric: str, ok: np.ndarray) -> np.ndarray:
-        """(seed,): the metric on the sample itself."""
-        return np.asarray(self.values(model, metric, ok, np.ones((1, len(ok))))[:, 0])
-
-    def drawn(self, model: Model, metric: str, ok: np.ndarray) -> np.ndarray:
-        """(draw,): the metric in each draw, averaged over seeds."""
-        return np.asarray(self.values(model, metric, ok, self.counts).mean(0))
-
-    def group(self) -> dict[str, Any]:
-        """The columns that say which sheet this is."""
-        return {name: self.sheet.key[name] for name in GROUP}
-
-    def metrics(self) -> list[str]:
-        """All metrics of this kind of task; for segmentation also one per region."""
-        named = [name for name, metric in METRICS.items() if metric.kind == self.sheet.kind]
-        if self.sheet.kind == "segmentation":
-            return [*(name for name in named if self.columns(name)[1]), *self.sheet.outputs]
-        return named
-
-    def headline(self) -> str:
-        """The metric that the task names."""
-        metric = str(self.sheet.key["metric"])
-        if metric not in METRICS or METRICS[metric].kind != self.sheet.kind:
-            fit = ", ".join(name for name, known in METRICS.items() if known.kind == self.sheet.kind)
-            raise ValueError(f"task {self.sheet.key['task']} names the metric {metric!r}; a {self.sheet.kind}: {fit}")
-        return metric
+def _adjusted(table: pd.DataFrame, how: Callable[[np.ndarray], np.ndarray]) -> pd.Series[float]:
+    """p adjusted within each split and perturbation."""
+    adjusted = pd.Series(np.nan, table.index, float)
+    for _, own in table.groupby(["perturbation", "severity", "split"]):
+        adjusted[own.index] = how(own["p"].to_numpy(float))
+    return adjusted
 
 
-def _metric_rows(bench: _Bench) -> Iterator[dict[str, Any]]:
+def _group(sheet: Sheet) -> dict[str, Any]:
+    return {name: sheet.key[name] for name in GROUP}
+
+
+def _named(model: Model) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in MODEL}
+
+
+def _metric_rows(bench: Bench) -> Iterator[dict[str, Any]]:
     for model, metric in itertools.product(bench.sheet.models, bench.metrics()):
         seeds = bench.plain(model, metric, model.ok)
-        low, high = percentile_interval(bench.drawn(model, metric, model.ok))
+        low, high = bench.interval(model, metric)
         yield {
-            **bench.group(),
-            **{"encoder": model.encoder, "head": model.head, "fraction": model.fraction},
+            **_group(bench.sheet),
+            **_named(model),
             "seed": ",".join(map(str, model.seeds)),
             **{"metric": metric, "value": seeds.mean(), "low": low, "high": high},
+            "interval": bench.metric(metric)[0].interval,
             "seed_sd": seeds.std(ddof=1) if len(seeds) > 1 else np.nan,
-            "subjects": len(np.unique(bench.sheet.subjects[model.ok])),
-            "failed": int((~model.ok).sum()),
+            **{"seed_min": seeds.min(), "seed_max": seeds.max()},
+            **{"subjects": bench.subjects(model.ok), "failed": int((~model.ok).sum())},
         }
 
 
-def _comparison_rows(bench: _Bench) -> Iterator[dict[str, Any]]:
+def _stratum_rows(sheet: Sheet, metric: str, draws: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Every stratum with draws of its own subjects; its interval is NaN where it lacks a class or any event."""
+    found = [(variable, level, Bench.of(part, draws, seed)) for variable, level, part in strata(sheet)]
+    for (variable, level, bench), number in itertools.product(found, range(len(sheet.models))):
+        model = bench.sheet.models[number]
+        sizes = [other.subjects(other.sheet.models[number].ok) for name, _, other in found if name == variable]
+        low, high = bench.interval(model, metric)
+        yield {
+            **_group(sheet),
+            **_named(model),
+            **{"variable": variable, "level": level, "metric": metric},
+            **{"value": bench.plain(model, metric, model.ok).mean(), "low": low, "high": high},
+            **{"subjects": bench.subjects(model.ok), "smallest": min(sizes), "failed": int((~model.ok).sum())},
+        }
+
+
+def _risk_rows(sheet: Sheet) -> Iterator[dict[str, Any]]:
+    """High and low risk by the threshold of the training subjects; models without one have no rows.
+
+    The threshold is the table's column `threshold`; the Cox head puts the median training subject at 0.
+    """
+    for model in sheet.models:
+        thresholds = model.thresholds or ((0.0,) * len(model.seeds) if model.head == COX else ())
+        time, event = sheet.target[model.ok, 0], sheet.target[model.ok, 1].astype(bool)
+        for seed, output, threshold in zip(model.seeds, model.outputs, thresholds, strict=False):
+            risk = output[model.ok]
+            high = risk >= threshold
+            test = log_rank(time, event, risk, threshold) if 0 < high.sum() < len(high) else None
+            for name, who in (("high", high), ("low", ~high)):
+                curve = kaplan_meier(time[who], event[who]) if who.any() else None
+                yield {
+                    **_group(sheet),
+                    **_named(model),
+                    **{"seed": str(seed), "threshold": threshold, "group": name},
+                    **{"subjects": int(who.sum()), "events": int(event[who].sum())},
+                    "median": curve.median if curve else np.nan,
+                    "median_low": curve.median_low if curve else np.nan,
+                    "median_high": curve.median_high if curve else np.nan,
+                    **{"log_rank": test.statistic if test else np.nan, "p": test.p if test else np.nan},
+                    "p_holm": np.nan,
+                }
+
+
+def _comparison_rows(bench: Bench) -> Iterator[dict[str, Any]]:
     metric = bench.headline()
     for a, b in _pairs(bench.sheet.models):
         ok = a.ok & b.ok
         difference, test = _compare(bench, a, b, metric, ok)
         yield {
-            **bench.group(),
+            **_group(bench.sheet),
             **{"metric": metric, "a": a.name, "b": b.name, "fraction": a.fraction},
             **{"difference": difference.value, "low": difference.low, "high": difference.high, "p": difference.p},
-            **{"p_holm": np.nan, "test": test, "subjects": len(np.unique(bench.sheet.subjects[ok]))},
+            **{"p_holm": np.nan, "p_bh": np.nan, "test": test, "subjects": bench.subjects(ok)},
         }
 
 
@@ -177,22 +217,21 @@ def _pairs(models: Sequence[Model]) -> Iterator[tuple[Model, Model]]:
         yield from itertools.product(learned, [model for model in own if model.head == PRIOR][:1])
 
 
-def _compare(bench: _Bench, a: Model, b: Model, metric: str, ok: np.ndarray) -> tuple[comparisons.Difference, str]:
+def _compare(bench: Bench, a: Model, b: Model, metric: str, ok: np.ndarray) -> tuple[comparisons.Difference, str]:
     """Difference and interval by the paired bootstrap; p by the sharpest test that applies.
 
-    AUC of two classes: DeLong; accuracy: exact McNemar; both need one seed each and one case per subject. Dice and
-    HD95: Wilcoxon on the subjects' means. Everything else: the bootstrap's own p.
+    AUC of two classes: DeLong; accuracy: exact McNemar; both need one seed each and one case per subject (and family).
+    Segmentation: Wilcoxon on the subjects' means. Everything else: the bootstrap's own p.
     """
-    value = float(bench.plain(a, metric, ok).mean() - bench.plain(b, metric, ok).mean())
-    difference = comparisons.paired_bootstrap(bench.drawn(a, metric, ok), bench.drawn(b, metric, ok), value)
+    difference = bench.difference(a, b, metric, ok)
     if not ok.any():
         return difference, "none"
-    target, subjects = bench.sheet.target[ok], bench.sheet.subjects[ok]
+    target, clusters = bench.sheet.target[ok], bench.sheet.clusters[ok]
     x, y = a.outputs[0][ok], b.outputs[0][ok]
-    if metric in ("dice", "hd95_mm"):
-        p = comparisons.wilcoxon(*(_subject_means(bench, model, metric, ok, subjects) for model in (a, b)))
+    if METRICS[metric].kind == "segmentation":
+        p = comparisons.wilcoxon(*(_cluster_means(bench, model, metric, ok, clusters) for model in (a, b)))
         return _with_p(difference, p), "wilcoxon"
-    single = len(a.seeds) == len(b.seeds) == 1 and len(np.unique(subjects)) == len(subjects)
+    single = len(a.seeds) == len(b.seeds) == 1 and len(np.unique(clusters)) == len(clusters)
     if metric == "accuracy" and single:
         return _with_p(difference, comparisons.mcnemar(x.argmax(1) == target, y.argmax(1) == target)), "mcnemar"
     if metric == "roc_auc" and single and x.shape[1] == 2 and np.bincount(target, minlength=2).min() > 1:
@@ -204,18 +243,23 @@ def _with_p(difference: comparisons.Difference, p: float) -> comparisons.Differe
     return comparisons.Difference(difference.value, difference.low, difference.high, p)
 
 
-def _subject_means(bench: _Bench, model: Model, metric: str, ok: np.ndarray, subjects: np.ndarray) -> np.ndarray:
-    """Mean of a per-case metric over regions, seeds and the cases of each subject."""
-    columns = bench.columns(metric)[1]
+def _cluster_means(bench: Bench, model: Model, metric: str, ok: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Mean of a per-case metric over regions, seeds and the cases of each subject (or family)."""
+    columns = bench.metric(metric)[1]
     cases = np.mean([output[ok][:, columns].mean(1) for output in model.outputs], axis=0)
-    _, inverse = np.unique(subjects, return_inverse=True)
+    _, inverse = np.unique(clusters, return_inverse=True)
     return np.asarray(np.bincount(inverse, weights=cases) / np.bincount(inverse))
 
 
+TABLES = ("metrics", "comparisons", "strata", "risk_groups")
+TEXT = (*("task", "encoder", "head", "seed", "perturbation", "split", "metric", "a", "b", "test", "interval"),
+        *("variable", "level", "group"))  # fmt: skip
+
+
 def write_scores(scores: Scores, out: Path, parents: Mapping[str, str] | None = None) -> None:
-    """Write `metrics.tsv`, `comparisons.tsv` and the record."""
-    write_table(Path(out) / "metrics.tsv", scores.metrics)
-    write_table(Path(out) / "comparisons.tsv", scores.comparisons)
+    """Write `metrics.tsv`, `comparisons.tsv`, `strata.tsv`, `risk_groups.tsv` and the record."""
+    for name in TABLES:
+        write_table(Path(out) / f"{name}.tsv", getattr(scores, name))
     write_record(Path(out), "score", {"draws": scores.draws, "seed": scores.seed}, parents=parents)
 
 
@@ -226,7 +270,6 @@ def read_scores(folder: Path) -> Scores:
         ValueError: not a finished scores folder, or a changed file.
     """
     config = read_record(Path(folder), "score")["config"]
-    text = ("task", "encoder", "head", "seed", "perturbation", "split", "metric")
-    metrics = read_table(Path(folder) / "metrics.tsv", text=text)
-    compared = read_table(Path(folder) / "comparisons.tsv", text=(*GROUP[:2], "split", "metric", "a", "b", "test"))
-    return Scores(metrics, compared, int(config["draws"]), int(config["seed"]))
+    tables = [read_table(Path(folder) / f"{name}.tsv", text=TEXT) for name in TABLES]
+    metrics, compared, by_stratum, risks = tables
+    return Scores(metrics, compared, by_stratum, risks, int(config["draws"]), int(config["seed"]))

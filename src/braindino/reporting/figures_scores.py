@@ -65,7 +65,7 @@ def fraction_figure(
             drawn,
             "results-fractions",
             "Headline metric of every model, by the share of training subjects that had labels.",
-            "Points are values on the test subjects (n above each panel), bars 95 % percentile bootstrap intervals "
+            "Points are values on the test subjects (n above each panel), bars 95 % bootstrap intervals (BCa) "
             "over subjects. A dashed line marks chance. Arrows say which direction is better; axes do not begin at 0. "
             "Overlapping bars do not settle which model is better: the paired differences below do.",
             f"Headline metric with intervals at each label fraction for {', '.join(task_label(t) for t in tasks)}.",

@@ -12,7 +12,9 @@ RANDOM, PRIOR = "random_init", "prior"
 BASELINES = {RANDOM: "the same network with random weights", PRIOR: "the trivial answer (prior)"}
 
 SHORT = {"mae": "MAE", "roc_auc": "AUC", "concordance_index": "C-index", "dice": "Dice", "hd95_mm": "HD95 (mm)",
-         "rmse": "RMSE", "r2": "R²", "pearson_r": "Pearson r", "brier": "Brier score", "f1": "F1"}  # fmt: skip
+         "rmse": "RMSE", "r2": "R²", "pearson_r": "Pearson r", "brier": "Brier score", "f1": "F1",
+         "auprc": "AUPRC", "ece": "ECE", "concordance_ipcw": "C-index (IPCW)", "surface_dice": "surface Dice (1 mm)",
+         "lesionwise_dice": "lesion-wise Dice", "lesionwise_hd95_mm": "lesion-wise HD95 (mm)"}  # fmt: skip
 IN_UNIT = ("mae", "rmse")
 """Metrics in the unit of the target."""
 REGIONS = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}
@@ -50,7 +52,7 @@ def metric_label(metric: str, *, unit: str = "", arrow: bool = False) -> str:
     """
     known = METRICS.get(metric)
     up, down = (" ↑", " ↓") if arrow else (", higher is better", ", lower is better")
-    direction = "" if known is None else (up if known.higher_is_better else down)
+    direction = "" if known is None or known.best is not None else (up if known.higher_is_better else down)
     in_unit = f" ({unit})" if unit and metric in IN_UNIT else ""
     return SHORT.get(metric, metric.replace("_", " ")) + in_unit + direction
 

@@ -102,7 +102,7 @@ def _methods(found: Artefacts) -> Iterator[str]:
     if "scores" in found.records:
         config = found.records["scores"]["config"]
         yield (
-            f"95 % intervals are percentile intervals of {config['draws']} bootstrap draws over subjects (seed "
+            f"95 % intervals are BCa intervals of {config['draws']} bootstrap draws over subjects (seed "
             f"{config['seed']}), stratified by class or event; models were compared in pairs on the same subjects with "
             "Holm's correction."
         )

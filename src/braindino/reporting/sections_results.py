@@ -24,6 +24,7 @@ from braindino.reporting.names import (
 from braindino.reporting.page import Section, Table, Text, p_value, table_of, with_interval
 from braindino.reporting.sections_summary import headlines, plain
 from braindino.reporting.verdicts import Contest, contests
+from braindino.stats.metrics import METRICS, segmentation_metric
 from braindino.tasks import training_cases
 from braindino.volume.io import read_case, read_labels
 
@@ -98,8 +99,9 @@ def _contest_table(duels: list[Contest], units: dict[str, str]) -> Table:
 def _task_table(found: Artefacts, own: pd.DataFrame, task: str) -> Table:
     """One row per model and fraction (segmentation: and region), one column per metric."""
     rows = own.assign(region="", name=own["metric"])
-    if regions := [name.removesuffix("_dice") for name in own["metric"].unique() if str(name).endswith("_dice")]:
-        split = own["metric"].str.extract(r"^(?:(.*)_)?(dice|hd95_mm)$")
+    known = "|".join(name for name, metric in METRICS.items() if metric.kind == "segmentation")
+    split = own["metric"].str.extract(rf"^(?:(.*?)_)?({known})$")  # of two that fit the longer: it leaves less before
+    if regions := split[1].notna().any():
         rows = own.assign(region=split[0].fillna("").to_numpy(), name=split[1].to_numpy())
     names = list(dict.fromkeys(rows["name"]))
     rows = rows.sort_values("fraction", ascending=False, kind="stable")
@@ -221,7 +223,7 @@ def _extremes(found: Artefacts, models: dict[str, Answers], ranked: str) -> tupl
 
 
 def _mean_dice(one: Answers) -> pd.Series[float]:
-    columns = [c for c in one.good.columns if c.startswith("output_") and c.endswith("_dice")]
+    columns = [c for c in one.good.columns if c.startswith("output_") and segmentation_metric(c).name == "dice"]
     return one.good.set_index("case")[columns].mean(axis=1).dropna()
 
 

@@ -29,7 +29,7 @@ HOW_TO_READ = Table(
             "the trivial answer: class frequencies, the mean of the training subjects, one risk for everybody, "
             "no lesion anywhere",
         ),
-        ("value [low, high]", "metric on the test subjects with its 95 % percentile bootstrap interval over subjects"),
+        ("value [low, high]", "metric on the test subjects with its 95 % bootstrap interval (BCa) over subjects"),
         ("n, subjects", "test subjects; nobody is in two splits of a task, and no setting is chosen on them"),
         ("40 %, 100 %", "label fraction: the share of the training subjects that a head learned from"),
         (

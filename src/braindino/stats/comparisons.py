@@ -1,4 +1,4 @@
-"""Is model a better than model b? Paired answers on the same subjects, and Holm's correction.
+"""Is model a better than model b? Paired answers on the same subjects; corrections for many tests.
 
 Each test returns a two-sided p. Differences are a minus b.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from braindino.stats.intervals import percentile_interval
+from braindino.stats.intervals import bca_interval, bca_p
 
 
 @dataclass(frozen=True)
@@ -25,21 +26,31 @@ class Difference:
     p: float
 
 
-def paired_bootstrap(a: Float[np.ndarray, " draw"], b: Float[np.ndarray, " _"], value: float) -> Difference:
-    """Difference of two models from metrics on the same draws of subjects.
+def paired_bootstrap(
+    a: Float[np.ndarray, " draw"],
+    b: Float[np.ndarray, " _"],
+    value: float,
+    left_out: Float[np.ndarray, " unit"],
+    strata: Sequence[Any] | np.ndarray | None = None,
+) -> Difference:
+    """Difference of two models from metrics on the same draws of subjects, with its BCa interval and the p of 0.
 
-    p = 2 min(1 + #{d <= 0}, 1 + #{d >= 0}) / (1 + draws), at most 1: never 0, since finitely many draws cannot
-    show that. `value` is the difference on the sample itself. All NaN where too many draws are undefined.
+    Args:
+        a: metric of one model in each draw.
+        b: of the other one, in the same draws.
+        value: the difference on the sample itself.
+        left_out: the difference without each subject, see `intervals.jackknife`.
+        strata: of each subject, where the draws are stratified.
+
+    All NaN where too many draws are undefined.
+
+    Raises:
+        ValueError: draws of different numbers.
     """
     if a.shape != b.shape:
         raise ValueError(f"{len(a)} draws of a against {len(b)} of b; both need the same draws of subjects")
-    difference = a - b
-    low, high = percentile_interval(difference)
-    defined = difference[~np.isnan(difference)]
-    if np.isnan(low):
-        return Difference(value, low, high, float("nan"))
-    tail = min(np.sum(defined <= 0), np.sum(defined >= 0))
-    return Difference(value, low, high, float(min(1.0, 2 * (1 + tail) / (1 + len(defined)))))
+    low, high = bca_interval(value, a - b, left_out, strata)
+    return Difference(value, low, high, bca_p(value, a - b, left_out, strata))
 
 
 def delong(
@@ -100,4 +111,19 @@ def holm(p: Sequence[float] | Float[np.ndarray, " test"]) -> Float[np.ndarray, "
     order = np.argsort(values, kind="stable")[: int((~np.isnan(values)).sum())]
     steps = np.arange(len(order), 0, -1) * values[order]
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1) if len(order) else steps
+    return adjusted
+
+
+def benjamini_hochberg(p: Sequence[float] | Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
+    """Benjamini and Hochberg's step-up adjustment (JRSS B 1995):
+    the i-th smallest of m becomes min over j >= i of m p_j / j.
+
+    Rejecting all below 0.05 keeps the expected share of false ones among the rejected at 5 % (tests independent or
+    positively dependent), where Holm keeps the chance of any. NaN stays NaN and is not counted in m.
+    """
+    values = np.asarray(p, float)
+    adjusted = np.full(len(values), np.nan)
+    made = np.flatnonzero(~np.isnan(values))
+    if len(made):
+        adjusted[made] = stats.false_discovery_control(values[made], method="bh")
     return adjusted

@@ -1,7 +1,7 @@
 """Metrics by name, each computed for many resamplings of the cases at once.
 
-Every function takes `weights` (draw, case): how often each case counts. A row of ones is the plain metric, a row
-of bootstrap counts a resampled one, so intervals and paired comparisons need no loop over draws.
+Every function takes `weights` (draw, case), see `stats.draws`; calibration and inverse censoring weights stand in files
+of their own.
 
 One rule for the undefined: the value is NaN where a draw lacks what the metric is defined on (a class without
 cases, no comparable pair, no variance, no cases at all). Nothing is skipped silently and nothing is replaced.
@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
+from braindino.stats.calibration import calibration_slope, ece
+from braindino.stats.censoring import concordance_ipcw
+from braindino.stats.draws import Draws, Weights, mean, positive, ratio
 from braindino.types import Kind
 
-Draws = Float[np.ndarray, " draw"]
-Weights = Num[np.ndarray, "draw case"]
+Method = Literal["bca", "percentile", "none"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Metric:
     """`(target, output, weights (draw, case)) -> (draw,)`; shapes of target and output by `kind`:
     classification (case,) class index and (case, class) probability; regression (case,) and (case,); survival
     (case, 2) = time, event and (case,) risk; segmentation: target unused and (case, region) of per-case values."""
+    interval: Method = "bca"
+    """How its interval is made, by what benchmarks/interval_coverage.py found to cover; `none`: nothing covers."""
+    best: float | None = None
+    """The value of a perfect answer where neither direction is better; such a metric cannot be a task's headline."""
 
     def value(self, target: Any, output: Any) -> float:
         """The plain metric: every case counts once."""
@@ -63,12 +69,45 @@ def binary_auc(positive: Bool[np.ndarray, " case"], score: Float[np.ndarray, " c
     negatives = np.add.reduceat(weights[:, order] * ~positive[order], first, axis=1)
     below = np.cumsum(negatives, axis=1) - negatives
     won = np.sum(positives * (below + negatives / 2), axis=1)
-    return _ratio(won, positives.sum(1) * negatives.sum(1))
+    return ratio(won, positives.sum(1) * negatives.sum(1))
+
+
+def auprc(target: Num[np.ndarray, " case"], output: Float[np.ndarray, "case class"], weights: Weights) -> Draws:
+    """Area under the precision-recall curve, macro one-vs-rest, by average precision: no interpolation.
+
+    AP = sum over distinct scores s, from the highest, of (recall(s) - recall(before s)) precision(s). Range 0 to 1;
+    chance is the share of the class. NaN where a class has no case.
+    """
+    columns = [_average_precision(target == c, output[:, c], weights) for c in range(output.shape[1])]
+    return np.asarray(np.mean(columns, axis=0), float)
+
+
+def _average_precision(
+    positive: Bool[np.ndarray, " case"], score: Float[np.ndarray, " case"], weights: Weights
+) -> Draws:
+    order = np.argsort(-score, kind="stable")
+    first = np.flatnonzero(np.diff(score[order], prepend=np.nan) != 0)
+    positives = np.add.reduceat(weights[:, order] * positive[order], first, axis=1)
+    every = np.cumsum(np.add.reduceat(weights[:, order], first, axis=1), axis=1)
+    precision = np.cumsum(positives, axis=1) / np.maximum(every, 1e-300)
+    return ratio(np.sum(positives * precision, axis=1), positives.sum(1))
 
 
 def accuracy(target: Num[np.ndarray, " case"], output: Float[np.ndarray, "case class"], weights: Weights) -> Draws:
     """Share of cases whose most probable class (the first one of equals) is the true one. Range 0 to 1."""
-    return _mean(weights, (output.argmax(1) == target).astype(float))
+    return mean(weights, (output.argmax(1) == target).astype(float))
+
+
+def balanced_accuracy(
+    target: Num[np.ndarray, " case"], output: Float[np.ndarray, "case class"], weights: Weights
+) -> Draws:
+    """Mean over classes of the share of its cases that are found (recall). Range 0 to 1, chance 1 / classes.
+
+    NaN where a class has no case.
+    """
+    right = output.argmax(1) == target
+    found = [ratio(weights @ (right & (target == c)), weights @ (target == c)) for c in range(output.shape[1])]
+    return np.asarray(np.mean(found, axis=0), float)
 
 
 def f1(target: Num[np.ndarray, " case"], output: Float[np.ndarray, "case class"], weights: Weights) -> Draws:
@@ -76,7 +115,7 @@ def f1(target: Num[np.ndarray, " case"], output: Float[np.ndarray, "case class"]
     chosen, scores = output.argmax(1), []
     for c in range(output.shape[1]):
         truth, said = target == c, chosen == c
-        scores.append(_ratio(2 * (weights @ (truth & said)), weights @ truth.astype(int) + weights @ said.astype(int)))
+        scores.append(ratio(2 * (weights @ (truth & said)), weights @ truth.astype(int) + weights @ said.astype(int)))
     return np.asarray(np.mean(scores, axis=0), float)
 
 
@@ -86,33 +125,33 @@ def brier(target: Num[np.ndarray, " case"], output: Float[np.ndarray, "case clas
     The half makes it the usual binary Brier score for two classes.
     """
     truth = target[:, None] == np.arange(output.shape[1])
-    return _mean(weights, ((output - truth) ** 2).sum(1) / 2)
+    return mean(weights, ((output - truth) ** 2).sum(1) / 2)
 
 
 def mae(target: Float[np.ndarray, " case"], output: Float[np.ndarray, " case"], weights: Weights) -> Draws:
     """Mean absolute error, in the unit of the target."""
-    return _mean(weights, np.abs(output - target))
+    return mean(weights, np.abs(output - target))
 
 
 def rmse(target: Float[np.ndarray, " case"], output: Float[np.ndarray, " case"], weights: Weights) -> Draws:
     """Root mean squared error, in the unit of the target."""
-    return np.asarray(np.sqrt(_mean(weights, (output - target) ** 2)))
+    return np.asarray(np.sqrt(mean(weights, (output - target) ** 2)))
 
 
 def r2(target: Float[np.ndarray, " case"], output: Float[np.ndarray, " case"], weights: Weights) -> Draws:
     """1 - sum (y - f)^2 / sum (y - mean y)^2: at most 1, and 0 for the mean of these very cases. NaN for constant y."""
     y = target - target.mean()
-    spread = _mean(weights, y**2) - _mean(weights, y) ** 2
-    return 1 - _ratio(_mean(weights, (output - target) ** 2), _positive(spread, target))
+    spread = mean(weights, y**2) - mean(weights, y) ** 2
+    return 1 - ratio(mean(weights, (output - target) ** 2), positive(spread, target))
 
 
 def pearson_r(target: Float[np.ndarray, " case"], output: Float[np.ndarray, " case"], weights: Weights) -> Draws:
     """Pearson's correlation, -1 to 1. NaN where the target or the output does not vary (the mean predictor)."""
     y, f = target - target.mean(), output - output.mean()
-    mean_y, mean_f = _mean(weights, y), _mean(weights, f)
-    spread_y = _positive(_mean(weights, y**2) - mean_y**2, target)
-    spread_f = _positive(_mean(weights, f**2) - mean_f**2, output)
-    return _ratio(_mean(weights, y * f) - mean_y * mean_f, np.sqrt(spread_y * spread_f))
+    mean_y, mean_f = mean(weights, y), mean(weights, f)
+    spread_y = positive(mean(weights, y**2) - mean_y**2, target)
+    spread_f = positive(mean(weights, f**2) - mean_f**2, output)
+    return ratio(mean(weights, y * f) - mean_y * mean_f, np.sqrt(spread_y * spread_f))
 
 
 def concordance_index(
@@ -129,43 +168,48 @@ def concordance_index(
     right = (output[:, None] > output[None]) + 0.5 * (output[:, None] == output[None])
     counts = weights.astype(float)
     won = np.einsum("dc,dc->d", counts @ (comparable * right), counts)
-    return _ratio(won, np.einsum("dc,dc->d", counts @ comparable, counts))
+    return ratio(won, np.einsum("dc,dc->d", counts @ comparable, counts))
 
 
 def case_mean(target: object, output: Float[np.ndarray, "case region"], weights: Weights) -> Draws:
     """Mean over regions and cases of a number that each case has already (Dice, HD95)."""
-    return _mean(weights, output.mean(1))
+    return mean(weights, output.mean(1))
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("roc_auc", "classification", True, "", roc_auc),
+        Metric("auprc", "classification", True, "", auprc),
         Metric("accuracy", "classification", True, "", accuracy),
+        Metric("balanced_accuracy", "classification", True, "", balanced_accuracy),
         Metric("f1", "classification", True, "", f1),
         Metric("brier", "classification", False, "", brier),
+        Metric("ece", "classification", False, "", ece, interval="none"),
+        Metric("calibration_slope", "classification", True, "", calibration_slope, best=1.0),
         Metric("mae", "regression", False, "target", mae),
         Metric("rmse", "regression", False, "target", rmse),
         Metric("r2", "regression", True, "", r2),
         Metric("pearson_r", "regression", True, "", pearson_r),
         Metric("concordance_index", "survival", True, "", concordance_index),
+        Metric("concordance_ipcw", "survival", True, "", concordance_ipcw),
         Metric("dice", "segmentation", True, "", case_mean),
         Metric("hd95_mm", "segmentation", False, "mm", case_mean),
+        Metric("surface_dice", "segmentation", True, "", case_mean),
+        Metric("lesionwise_dice", "segmentation", True, "", case_mean),
+        Metric("lesionwise_hd95_mm", "segmentation", False, "mm", case_mean),
     )
 }
 
 
-def _mean(weights: Weights, values: Float[np.ndarray, " case"]) -> Draws:
-    return _ratio(weights @ values, weights.sum(1))
+def segmentation_metric(name: str) -> Metric:
+    """The metric that a name is, or ends in after a region's; of several the longest (`ET_surface_dice` is no `dice`).
 
-
-def _ratio(above: Num[np.ndarray, " draw"], below: Num[np.ndarray, " draw"]) -> Draws:
-    """above / below, NaN where below is 0 (or NaN)."""
-    out = np.full(len(below), np.nan)
-    np.divide(above, below, out=out, where=below != 0)
-    return out
-
-
-def _positive(variance: Draws, values: Float[np.ndarray, " case"]) -> Draws:
-    """A variance, NaN where it is 0 but for rounding."""
-    return np.where(variance > 1e-12 * (1e-300 + np.max(values**2, initial=0)), variance, np.nan)
+    Raises:
+        ValueError: it ends in none.
+    """
+    known = [metric for metric in METRICS.values() if metric.kind == "segmentation"]
+    fit = [metric for metric in known if name == metric.name or name.endswith(f"_{metric.name}")]
+    if not fit:
+        raise ValueError(f"{name!r} ends in no segmentation metric; known: {', '.join(one.name for one in known)}")
+    return max(fit, key=lambda metric: len(metric.name))

@@ -24,6 +24,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "survival": ("time", "event"),
     "segmentation": (),
 }
+ABOUT = ("family", "site", "sex", "age", "contrasts")
+"""Columns that a table may have besides: who is related, and by what cases can be told apart."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Model:
     """Per seed: (case, output) for classification and segmentation, (case,) else; NaN where the case failed."""
     ok: Bool[np.ndarray, " case"]
     """Cases that no seed failed on."""
+    thresholds: tuple[float, ...] = ()
+    """Per seed, where the table has a column `threshold`: the median risk of the training subjects."""
 
     @property
     def name(self) -> str:
@@ -56,6 +60,17 @@ class Sheet:
     outputs: tuple[str, ...]
     """Names of the output columns, without `output_`."""
     models: tuple[Model, ...]
+    about: pd.DataFrame
+    """One row per case with those of `ABOUT` that the table has."""
+
+    @property
+    def clusters(self) -> Shaped[np.ndarray, " case"]:
+        """What is drawn together: the family where the table names one, else the subject."""
+        if "family" not in self.about:
+            return self.subjects
+        family = self.about["family"].astype(object).where(self.about["family"].notna(), "").astype(str).to_numpy()
+        own = [f"family {name}" if name else f"subject {one}" for name, one in zip(family, self.subjects, strict=True)]
+        return np.asarray(own)
 
     @property
     def kind(self) -> Kind:
@@ -118,7 +133,9 @@ def _sheet(key: dict[str, Any], rows: pd.DataFrame) -> Sheet:
     outputs = _output_names(key, rows)
     target = _target(key, cases, outputs)
     models = tuple(_models(key, rows, outputs))
-    return Sheet(key, cases["subject"].astype(str).to_numpy(), target, outputs, models)
+    known = [name for name in ABOUT if name in rows.columns]
+    about = rows.groupby("case")[known].first().reindex(cases["case"]).reset_index(drop=True)
+    return Sheet(key, cases["subject"].astype(str).to_numpy(), target, outputs, models, about)
 
 
 def _output_names(key: dict[str, Any], rows: pd.DataFrame) -> tuple[str, ...]:
@@ -148,7 +165,7 @@ def _models(key: dict[str, Any], rows: pd.DataFrame, outputs: tuple[str, ...]) -
     flat = key["kind"] in ("regression", "survival")
     columns = ["output"] if flat else [f"output_{name}" for name in outputs]
     for (encoder, head, fraction), own in rows.groupby(list(MODEL)):
-        seeds, arrays, good = [], [], []
+        seeds, arrays, good, thresholds = [], [], [], []
         for seed, run in own.groupby("seed"):
             run = run.sort_values("case")
             ok, values = (run["status"] == "ok").to_numpy(), run[columns].to_numpy(float)
@@ -158,4 +175,7 @@ def _models(key: dict[str, Any], rows: pd.DataFrame, outputs: tuple[str, ...]) -
             seeds.append(int(float(str(seed))))
             arrays.append(values[:, 0] if flat else values)
             good.append(ok)
-        yield Model(str(encoder), str(head), float(str(fraction)), tuple(seeds), tuple(arrays), np.all(good, axis=0))
+            if "threshold" in run and run["threshold"].notna().any():
+                thresholds.append(float(run["threshold"].dropna().iloc[0]))
+        named = str(encoder), str(head), float(str(fraction))
+        yield Model(*named, tuple(seeds), tuple(arrays), np.all(good, axis=0), tuple(thresholds))

@@ -20,6 +20,10 @@ class KaplanMeier:
     """Subjects still at risk just before each time."""
     median: float
     """First time at which survival is at most 1/2; infinite where it never is."""
+    median_low: float
+    """The same of the lower band: the 95 % interval of the median (Brookmeyer and Crowley, Biometrics 1982)."""
+    median_high: float
+    """The same of the upper band."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,15 @@ def kaplan_meier(time: Float[np.ndarray, " subject"], event: Bool[np.ndarray, " 
         high=band[:, 1],
         at_risk=curve.event_table["at_risk"].to_numpy(float),
         median=float(curve.median_survival_time_),
+        median_low=_first_half(curve.timeline.astype(float), band[:, 0]),
+        median_high=_first_half(curve.timeline.astype(float), band[:, 1]),
     )
+
+
+def _first_half(time: Float[np.ndarray, " step"], share: Float[np.ndarray, " step"]) -> float:
+    """First time at which a curve is at most 1/2; infinite where it never is."""
+    reached = np.flatnonzero(share <= 0.5)
+    return float(time[reached[0]]) if len(reached) else float("inf")
 
 
 def log_rank(
