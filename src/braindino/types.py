@@ -23,6 +23,8 @@ Kind = Literal["classification", "regression", "survival", "segmentation"]
 Split = Literal["train", "validation", "test"]
 Pooling = Literal["cls", "mean_patch"]
 """What a view is summed up by: its CLS token, or the mean of its patch tokens."""
+Calibration = Literal["none", "temperature", "isotonic"]
+"""How class probabilities are calibrated on the validation subjects."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -183,7 +185,7 @@ class Task:
 class Head(Protocol):
     """Something light, learned on top of a frozen encoder."""
 
-    needs: Literal["cls", "patch", "gradient"]
+    needs: Literal["cls", "views", "patch", "gradient"]
     kinds: tuple[Kind, ...]
 
     def state(self) -> dict[str, np.ndarray]:
