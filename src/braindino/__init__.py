@@ -34,6 +34,8 @@ _PUBLIC = {
     "report": "braindino.pipeline.report",
     "score": "braindino.pipeline.score",
     "synthesize": "braindino.pipeline.synthesize",
+    "HeadClassifier": "braindino.pipeline.estimators",
+    "HeadRegressor": "braindino.pipeline.estimators",
     "Recipe": "braindino.volume.recipe",
     "SynthesisConfig": "braindino.synthesis.config",
 }

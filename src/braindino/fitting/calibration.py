@@ -41,10 +41,9 @@ class Isotonic:
     """Of each class: probabilities said, shares found."""
 
     def apply(self, probabilities: Float[np.ndarray, "subject class"]) -> Float[np.ndarray, "subject class"]:
-        """Calibrated probabilities; equal ones where every curve says 0."""
+        """Calibrated probabilities."""
         found = np.stack([np.interp(p, *knots) for p, knots in zip(probabilities.T, self.knots, strict=True)], 1)
-        total = found.sum(1, keepdims=True)
-        return np.where(total > 0, found / np.where(total > 0, total, 1), 1 / len(self.knots))
+        return np.asarray(found / found.sum(1, keepdims=True))
 
     def state(self) -> dict[str, np.ndarray]:
         """The knots (2, knot) of each class."""
@@ -68,7 +67,8 @@ def fit_calibration(
     """Learn it on subjects that the head was not fitted on.
 
     Temperature: the value with the least log-loss (Guo 2017). Isotonic: least squares of each class against the rest
-    (Zadrozny and Elkan 2002); it needs more subjects, and a value that it never saw gets that of the nearest.
+    (Zadrozny and Elkan 2002), between 1 / (n + 2) and 1 minus it, since n subjects never prove that a class cannot be;
+    it needs more subjects, and a value that it never saw gets that of the nearest.
 
     Args:
         method: which.
@@ -100,7 +100,9 @@ def fit_calibration(
 def _rising(said: np.ndarray, true: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.isotonic import IsotonicRegression
 
-    curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(said, true.astype(float), weight)
+    least = 1 / (weight.sum() + 2)
+    curve = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
+    curve.fit(said, true.astype(float), weight)
     return np.asarray(curve.X_thresholds_, float), np.asarray(curve.y_thresholds_, float)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 STEPS = 200
 TOLERANCE = 1e-6
@@ -30,12 +30,15 @@ class Combat:
         """Whether the site was among the training subjects'."""
         return site in self.sites
 
-    def apply(self, x: Float[np.ndarray, "subject *view feature"], sites: Sequence[str]) -> np.ndarray:
+    def apply(
+        self, x: Float[np.ndarray, "subject *view feature"], sites: Sequence[str] | Shaped[np.ndarray, " subject"]
+    ) -> np.ndarray:
         """`x` without the effects of its sites; the same map for each view of a subject, in the type of `x`.
 
         Raises:
             ValueError: a site that was not seen in training.
         """
+        sites = [str(site) for site in sites]
         unseen = sorted({site for site in sites if not self.knows(site)})
         if unseen:
             raise ValueError(f"{self.unseen(unseen[0])}; leave its cases out or fit without ComBat")
@@ -62,7 +65,9 @@ def from_state(state: Mapping[str, np.ndarray]) -> Combat:
 
 
 def fit_combat(
-    x: Float[np.ndarray, "subject feature"], sites: Sequence[str], covariates: Float[np.ndarray, "subject covariate"]
+    x: Float[np.ndarray, "subject feature"],
+    sites: Sequence[str] | Shaped[np.ndarray, " subject"],
+    covariates: Float[np.ndarray, "subject covariate"],
 ) -> Combat:
     """Learn the effects of the sites beside those of `covariates`, which are kept (Johnson, Li, Rabinovic 2007).
 
@@ -75,7 +80,8 @@ def fit_combat(
         ValueError: fewer than two sites, a site without a name or with a single subject, or covariates that cannot be
             told apart from the sites.
     """
-    names, which, counts = np.unique(np.asarray(sites, str), return_inverse=True, return_counts=True)
+    found, which, counts = np.unique(np.asarray(sites, str), return_inverse=True, return_counts=True)
+    names = found.tolist()
     if "" in names:
         raise ValueError("ComBat needs the site of every training case; the cohort does not name it for all")
     if len(names) < 2 or counts.min() < 2:
@@ -88,11 +94,13 @@ def fit_combat(
     effects = np.linalg.lstsq(design, x, rcond=None)[0]
     mean = counts / counts.sum() @ effects[: len(names)]
     deviation = np.sqrt(np.mean((x - design @ effects) ** 2, axis=0))
-    deviation = np.where(deviation > 1e-8 * (np.abs(mean) + 1e-8), deviation, 1.0)
+    varies = deviation > 1e-8 * (np.abs(mean) + 1e-8)
+    deviation = np.where(varies, deviation, 1.0)
     z = (x - mean - design[:, len(names) :] @ effects[len(names) :]) / deviation
-    posterior = [_posterior(z[which == site]) for site in range(len(names))]
-    shift, scale = (np.stack(part) for part in zip(*posterior, strict=True))
-    return Combat(tuple(names.tolist()), mean, deviation, shift, scale)
+    shift, scale = np.zeros((len(names), x.shape[1])), np.ones((len(names), x.shape[1]))
+    for site in range(len(names)):
+        shift[site, varies], scale[site, varies] = _posterior(z[which == site][:, varies])
+    return Combat(tuple(names), mean, deviation, shift, scale)
 
 
 def _posterior(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

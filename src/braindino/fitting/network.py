@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -29,15 +30,17 @@ class Budget:
     """AdamW instead of Adam with an L2 penalty."""
     batch: int
     """Subjects per step; 0: all of them."""
-    epochs: int
-    patience: int
-    """Epochs without a lower validation loss after which it stops."""
+    steps: int
+    """A round is one pass through the training subjects, or more of them until it has this many steps."""
+    rounds: int = 100
+    patience: int = 10
+    """Rounds without a lower validation loss after which it stops."""
 
 
 BUDGETS: Mapping[Kind, Budget] = {
-    "classification": Budget(rate=4e-4, decay=1e-5, decoupled=False, batch=16, epochs=100, patience=10),
-    "regression": Budget(rate=1e-3, decay=1e-4, decoupled=True, batch=16, epochs=100, patience=10),
-    "survival": Budget(rate=1e-3, decay=1e-3, decoupled=False, batch=0, epochs=200, patience=20),
+    "classification": Budget(rate=4e-4, decay=1e-5, decoupled=False, batch=16, steps=40),
+    "regression": Budget(rate=1e-3, decay=1e-4, decoupled=True, batch=16, steps=20),
+    "survival": Budget(rate=1e-3, decay=1e-3, decoupled=False, batch=0, steps=10),
 }
 """Optimisers and penalties of the paper's code; batch, rate and length differ, see docs/heads.md."""
 
@@ -91,11 +94,11 @@ def train(
     kind: Kind,
     seed: int,
 ) -> Network:
-    """Learn `build(outputs)` within the budget of `kind`; the epoch with the lowest validation loss is kept.
+    """Learn `build(outputs)` within the budget of `kind`; the round with the lowest validation loss is kept.
 
     Losses: cross-entropy; mean squared error of the target standardised on the training subjects; negative log
-    partial likelihood of Cox per event with all subjects in one step, ties by Breslow. Epoch 0, before any step, counts
-    as an epoch. Features are standardised by mean and deviation over the training subjects (and views). Weights,
+    partial likelihood of Cox per event with all subjects in one step, ties by Breslow. Round 0, before any step, counts
+    as well. Features are standardised by mean and deviation over the training subjects (and views). Weights,
     dropout and the order of the subjects are drawn from `seed`; torch's global generator is left as it was.
 
     Raises:
@@ -116,10 +119,12 @@ def train(
         rng = np.random.default_rng([seed, 4])
         rows, held = _tensors(x), _tensors(validation[0])
         best, waited = (_loss_of(network, held, seen, kind), deepcopy(network.state_dict())), 0
-        for _ in range(budget.epochs):
+        batch = budget.batch or len(truth)
+        passes = math.ceil(budget.steps / math.ceil(len(truth) / batch))
+        for _ in range(budget.rounds):
             network.train()
-            order = torch.from_numpy(rng.permutation(len(truth)))
-            for chosen in order.split(budget.batch or len(truth)):
+            orders = [torch.from_numpy(rng.permutation(len(truth))) for _ in range(passes)]
+            for chosen in (part for order in orders for part in order.split(batch)):
                 loss = LOSSES[kind](network(*(part[chosen] for part in rows)), truth[chosen])
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
