@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/conformal_coverage.py --out benchmarks/results/conformal_coverage.tsv
 
-Split-conformal theory asks for subjects that nothing was chosen on; here strengths (linear) and the moment to stop (mlp)
-are chosen on the very subjects that give the threshold. Simulated features (100 training, 39 validation, 400 test
-subjects, 64 features, four of them informative): mean coverage over draws, and its standard error.
+Split-conformal theory asks for subjects that nothing was chosen on; here strengths (linear) and the moment to stop
+(mlp) are chosen on the very subjects that give the threshold. Simulated features (100 training, 39 validation, 400
+test subjects, 64 features, four of them informative): mean coverage over draws, and its standard error.
 """
 
 from __future__ import annotations

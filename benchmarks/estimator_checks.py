@@ -18,7 +18,7 @@ import pandas as pd
 import sklearn
 from sklearn.utils.estimator_checks import check_estimator
 
-from braindino.pipeline.estimators import EXPECTED, HEADS, HeadClassifier, HeadRegressor
+from braindino.pipeline.head_estimators import EXPECTED, HEADS, HeadClassifier, HeadRegressor
 from braindino.record import write_table
 
 

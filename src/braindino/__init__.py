@@ -34,8 +34,8 @@ _PUBLIC = {
     "report": "braindino.pipeline.report",
     "score": "braindino.pipeline.score",
     "synthesize": "braindino.pipeline.synthesize",
-    "HeadClassifier": "braindino.pipeline.estimators",
-    "HeadRegressor": "braindino.pipeline.estimators",
+    "HeadClassifier": "braindino.pipeline.head_estimators",
+    "HeadRegressor": "braindino.pipeline.head_estimators",
     "Recipe": "braindino.volume.recipe",
     "SynthesisConfig": "braindino.synthesis.config",
 }

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from braindino import HeadClassifier, HeadRegressor
-from braindino.pipeline.estimators import EXPECTED, HEADS, _held_out
+from braindino.pipeline.head_estimators import EXPECTED, HEADS, _held_out
 from braindino.record import read_table
 
 QUICK = [HeadClassifier("knn"), HeadClassifier("linear"), HeadRegressor("linear")]
