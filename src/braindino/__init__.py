@@ -41,6 +41,8 @@ _PUBLIC = {
     "BrainEncoder": "braindino.pipeline.estimator",
     "EncoderChoice": "braindino.pipeline.loading",
     "How": "braindino.pipeline.encoding",
+    "HeadClassifier": "braindino.pipeline.head_estimators",
+    "HeadRegressor": "braindino.pipeline.head_estimators",
     "Recipe": "braindino.volume.recipe",
     "SynthesisConfig": "braindino.synthesis.config",
 }

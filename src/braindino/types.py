@@ -25,6 +25,8 @@ Pooling = Literal["cls", "mean_patch"]
 """What a view is summed up by: its CLS token, or the mean of its patch tokens."""
 Level = Literal["cls", "patch"]
 """What features hold: a vector per view, or besides it every patch token of each view."""
+Calibration = Literal["none", "temperature", "isotonic"]
+"""How class probabilities are calibrated on the validation subjects."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -194,7 +196,7 @@ class Task:
 class Head(Protocol):
     """Something light, learned on top of a frozen encoder."""
 
-    needs: Literal["cls", "patch", "gradient"]
+    needs: Literal["cls", "views", "patch", "gradient"]
     kinds: tuple[Kind, ...]
 
     def state(self) -> dict[str, np.ndarray]:

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from braindino.pipeline.around import Asked
+from braindino.pipeline.design import design
 from braindino.pipeline.encode import encode, load_encoder
-from braindino.pipeline.fit import design, fit, load_task, read_head, write_head
+from braindino.pipeline.fit import fit, load_task, read_head, write_head
 from braindino.pipeline.pooling import pooled
 from braindino.pipeline.predict import predict
 
@@ -28,8 +30,8 @@ def test_a_missing_contrast_takes_no_part_in_the_mean_and_is_refused_by_concat()
 def test_a_head_remembers_its_fusion(tmp_path, cohort, weights):
     task = load_task("survival", cohort, "synthetic")
     features = encode(task.cases, load_encoder("braindino", weights))
-    assert [design(task, features, task.cases, one)[0].shape[1] for one in ("mean", "concat")] == [32, 4 * 32]
-    fitted = fit(task, features, "cox", fusion="concat")
+    assert [design(task, features, task.cases, fusion=one).x.shape[1] for one in ("mean", "concat")] == [32, 4 * 32]
+    fitted = fit(task, features, "cox", asked=Asked(fusion="concat"))
     write_head(fitted, tmp_path / "head")
     table = predict(task, features, read_head(tmp_path / "head")).table
     assert table.equals(predict(task, features, fitted).table)

@@ -1,16 +1,19 @@
 """Heads: something light, learned on top of a frozen encoder. One file each.
 
-Contract of a head on features (`needs = "cls"`): the module defines a frozen dataclass `Fitted` with class
-attributes `needs` and `kinds`, `state()` (name to array), and
+Contract of a head on features: the module defines a frozen dataclass `Fitted` with class attributes `needs` and
+`kinds`, `state()` (name to array), and
 
-- `fit(x, y, validation, *, kind, seed) -> Fitted`: `x` float64 (subject, feature), `y` (subject,) or, for survival,
-  (subject, 2) = time, event; `validation = (x, y)` is for choosing strengths, never the test set;
-  Class names are strings; outputs come in their sorted order;
+- `fit(x, y, validation, *, kind, seed) -> Fitted`: `y` is (subject,) or, for survival, (subject, 2) = time, event;
+  `validation = (x, y)` is for choosing strengths and stopping, never the test set. Class names are strings; outputs
+  come in their sorted order;
 - `from_state(state) -> Fitted`;
 - `Fitted.predict(x) -> (subject, output)`: class probabilities, the regressed value, or one risk per subject
   (higher risk, earlier event).
 
-`kinds` names the task kinds it serves. What is learned is arrays only: no pickle.
+`needs` says what `x` is: "cls", float64 (subject, feature), the mean over the views of each scan; "views", `Views`,
+every view with its position. A session of a subject is a row. `kinds` names the task kinds it serves. A head for
+survival may define `ends`, moments in the unit of the times, and `survival(x) -> (subject, end)`, the probability of
+no event up to each. What is learned is arrays only: no pickle.
 
 Segmentation is dense: a head that serves it defines `fit_dense(encoder, task, train, validation, *, seed) -> Fitted`,
 which runs the encoder live and without gradient, and `Fitted.predict_dense(encoder, task, case, out)`, which ends with
@@ -19,15 +22,40 @@ which runs the encoder live and without gradient, and `Fitted.predict_dense(enco
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Float32, Integer, UInt8
 
 from braindino.layouts.labels import SCHEMES, check_labels
 from braindino.stats.segmentation import region_scores
 from braindino.types import Case, Task, Volume
 from braindino.volume.io import write_nifti
+
+
+@dataclass(frozen=True)
+class Views:
+    """Every view of each subject, for heads that do not take their mean."""
+
+    values: Float32[np.ndarray, "subject view dim"]
+    position_mm: Float32[np.ndarray, "subject view"]
+    """World z coordinate of each view."""
+    contrast: Integer[np.ndarray, " view"]
+    """Contrast of each view, numbered in the order in which the features hold them."""
+
+
+def check_contrasts(learned: Integer[np.ndarray, " view"], x: Views) -> None:
+    """Require the same number of views of each contrast, in the same order, as a head was learned on.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not np.array_equal(learned, x.contrast):
+        raise ValueError(
+            f"the head was learned on {len(learned)} views of {len(np.unique(learned))} contrasts, got "
+            f"{len(x.contrast)} of {len(np.unique(x.contrast))}; encode the same contrasts with the same recipe"
+        )
 
 
 def written_and_scored(

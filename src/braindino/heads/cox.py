@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from braindino.fitting.components import components
+from braindino.fitting.targets import check_events
 from braindino.types import Kind
 
 STRENGTHS = tuple(10.0 ** (power / 2) for power in range(-2, 9))
@@ -63,23 +65,19 @@ def fit(
     """
     if kind not in Fitted.kinds:
         raise ValueError(f"the cox head serves survival, not {kind}")
-    events = _check(y, 2, "training")
-    _check(validation[1], 1, "validation")
-    mean, scale = x.mean(0), x.std(0)
-    scale = np.where(scale > 1e-8 * (np.abs(mean) + 1e-8), scale, 1.0)
-    _, values, basis = np.linalg.svd((x - mean) / scale, full_matrices=False)
-    keep = min(events // 2, len(x) - 1, MAX_COMPONENTS, max(1, int(np.sum(values > 1e-9 * max(values.max(), 1.0)))))
-    rotation = basis[:keep].T / max(values[0] / np.sqrt(len(x)), 1e-9) / scale[:, None]
-    train, seen = _RiskSets.of((x - mean) @ rotation, y), _RiskSets.of((validation[0] - mean) @ rotation, validation[1])
+    events = check_events(y, 2, "training", "cox")
+    check_events(validation[1], 1, "validation", "cox")
+    space = components(x, min(events // 2, MAX_COMPONENTS))
+    train, seen = _RiskSets.of(space.of(x), y), _RiskSets.of(space.of(validation[0]), validation[1])
     best: tuple[float, float, np.ndarray] | None = None
-    beta = np.zeros(keep)
+    beta = np.zeros(space.rotation.shape[1])
     for strength in sorted(STRENGTHS, reverse=True):
         beta = maximise(train, strength, beta)
         likelihood = seen.derivatives(beta)[0]
         if best is None or likelihood > best[0]:
             best = (likelihood, strength, beta)
     assert best is not None
-    weights = rotation @ best[2]
+    weights = space.rotation @ best[2]
     return Fitted(weights, -float(np.median(x @ weights)), best[1])
 
 
@@ -156,13 +154,3 @@ class _RiskSets:
         sums = np.zeros((int(self.tie.max()) + 1, *values.shape[1:]))
         np.add.at(sums, self.tie, values)
         return np.asarray(sums[self.tie])
-
-
-def _check(y: np.ndarray, least: int, where: str) -> int:
-    """Number of events; refuses broken times and too few events."""
-    if y.ndim != 2 or y.shape[1] != 2 or not np.isfinite(y).all():
-        raise ValueError(f"{where}: expected finite (time, event) per subject, got shape {y.shape}")
-    events = int(y[:, 1].sum())
-    if events < least:
-        raise ValueError(f"{where}: {events} events among {len(y)} subjects; the cox head needs at least {least}")
-    return events

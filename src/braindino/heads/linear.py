@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from scipy.special import softmax
 
+from braindino.fitting.targets import class_indices
 from braindino.types import Kind
 
 INVERSE_STRENGTHS = tuple(10.0 ** (power / 2) for power in range(-14, 3))
@@ -82,7 +83,7 @@ def fit(
     solve, loss = (_logistic, _log_loss) if kind == "classification" else (_ridge, _absolute_error)
     truth = validation[1]
     if kind == "classification":
-        y, truth = _indices(y, truth)
+        y, truth = class_indices(y, truth)
     z = standard @ basis.T
     folds = _folds(y, kind, seed)
     best: tuple[float, float, np.ndarray, np.ndarray] | None = None
@@ -137,14 +138,3 @@ def _log_loss(output: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _absolute_error(output: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Of each subject."""
     return np.asarray(np.abs(output[:, 0] - y))
-
-
-def _indices(y: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as indices into the sorted classes; each class must have a training subject, and there must be two."""
-    classes = np.unique(np.concatenate([y, validation]))
-    missing = sorted(set(classes.tolist()) - set(y.tolist()))
-    if missing:
-        raise ValueError(f"class {missing[0]} has no training subject; use a larger fraction of the training set")
-    if len(classes) < 2:
-        raise ValueError(f"all subjects are of class {classes[0]}; there is nothing to tell apart")
-    return np.searchsorted(classes, y), np.searchsorted(classes, validation)

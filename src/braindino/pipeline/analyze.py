@@ -135,8 +135,9 @@ def analyze_folders(
     Raises:
         ValueError: two folders of one encoder, a task that does not classify or has no `root`; and as `analyze`.
     """
+    from braindino.pipeline.design import targets
     from braindino.pipeline.encode import read_features
-    from braindino.pipeline.fit import load_task, targets
+    from braindino.pipeline.fit import load_task
     from braindino.record import claimed, fingerprint
 
     features = {(one := read_features(folder)).encoder: one for folder in folders}

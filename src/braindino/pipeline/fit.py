@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 
 from braindino import catalog
-from braindino.pipeline.pooling import Fusion, pooled
+from braindino.fitting.combat import fit_combat
+from braindino.pipeline.around import Around, Asked, fit_after, from_state, known_sites
+from braindino.pipeline.design import covariates, design, targets
+from braindino.progress import note
 from braindino.record import read_record, write_bytes, write_record
 from braindino.tasks import training_cases
 from braindino.types import Case, Encoder, Features, Head, Task
@@ -34,10 +36,13 @@ class FittedHead:
     """That of the features; "none" for a head on patch tokens."""
     fraction: float
     seed: int
+    contrasts: tuple[str, ...]
+    """Those of the features, in their order; () for a head on patch tokens."""
     subjects: tuple[str, ...]
     """The training subjects."""
-    fusion: Fusion = "mean"
-    """How contrasts were put together (see `pipeline.pooling`)."""
+    asked: Asked
+    """What was to be put around the head."""
+    around: Around
 
 
 def load_task(name: str, root: Path, cohort: str = "bids", seed: int = 0) -> Task:
@@ -62,7 +67,7 @@ def fit(
     *,
     fraction: float = 1.0,
     seed: int = 0,
-    fusion: Fusion = "mean",
+    asked: Asked = Asked(),  # noqa: B008 (frozen)
 ) -> FittedHead:
     """Learn a head on the training subjects, choosing its settings on the validation subjects.
 
@@ -72,82 +77,72 @@ def fit(
         head: plug-in name (see `braindino list heads`).
         fraction: share of the training subjects, stratified and nested.
         seed: which draw of that share, and the head's own randomness.
-        fusion: how the contrasts of cached features are put together (see `pipeline.pooling`).
+        asked: fusion of contrasts, calibration, coverage and ComBat (heads on features).
 
     Raises:
-        ValueError: a head that does not serve the task's kind, features that lack every training case, or encoder
-            weights that changed while fitting (frozen is a fact).
+        ValueError: a head that does not serve the task's kind, features that lack every training case, encoder weights
+            that changed while fitting (frozen is a fact), or what `asked` says has no meaning or too few subjects.
     """
     module = catalog.load("heads", head)
     if task.kind not in module.Fitted.kinds:
         raise ValueError(f"head {head!r} serves {', '.join(module.Fitted.kinds)}, but {task.name} is {task.kind}")
+    asked.check(task)
     assert task.classes == tuple(sorted(task.classes)), "heads give probabilities in sorted order of the classes"
-    train, validation = training_cases(task, fraction, seed), task.cases_of("validation")
+    train, around = training_cases(task, fraction, seed), Around()
     if task.kind == "segmentation":
         if isinstance(features, Features):
             raise ValueError(
                 f"segmentation needs patch tokens: give {head!r} the encoder's weights, not cached features"
             )
         before = features.digest()
-        fitted = module.fit_dense(features, task, train, validation, seed=seed)
+        fitted = module.fit_dense(features, task, train, task.cases_of("validation"), seed=seed)
         if features.digest() != before:
             raise ValueError("the encoder's weights changed while fitting a head on a frozen encoder")
         named = (features.name, before, features.recipe.hash(), "none")
+        contrasts: tuple[str, ...] = ()
     else:
         if not isinstance(features, Features):
             raise ValueError(f"head {head!r} learns on cached features: run encode first")
-        x, y = design(task, features, train, fusion)
-        fitted = module.fit(x, y, design(task, features, validation, fusion), kind=task.kind, seed=seed)
+        fitted, around = _on_features(task, features, head, train, seed, asked)
         named = (features.encoder, features.encoder_digest, features.recipe, features.pooling)
+        contrasts = tuple(dict.fromkeys(features.contrasts))
     subjects = tuple(sorted({case.subject for case in train}))
-    return FittedHead(fitted, head, task.name, *named, fraction, seed, subjects, fusion)
+    return FittedHead(fitted, head, task.name, *named, fraction, seed, contrasts, subjects, asked, around)
 
 
-def design(
-    task: Task, features: Features, cases: Sequence[Case], fusion: Fusion = "mean"
-) -> tuple[Float[np.ndarray, "case feature"], np.ndarray]:
-    """Design matrix (the pooled views of each case, float64) and targets of the cases that were encoded.
-
-    Targets: class name, value, or (time, event).
-
-    Raises:
-        ValueError: none of the cases has features.
-    """
-    rows = rows_of(features)
-    usable = [case for case in cases if case.name in rows]
-    if not usable:
-        raise ValueError(
-            f"the features hold none of the {len(cases)} cases of task {task.name}; encode its cohort first"
-        )
-    x = np.stack([pooled(features.values[rows[c.name]], features.contrasts, fusion, c.name) for c in usable])
-    return x, targets(task, usable)
-
-
-def rows_of(features: Features) -> dict[str, int]:
-    """Case name to row, for the cases that were encoded."""
-    good = features.cases["status"].to_numpy() == "ok"
-    return {str(name): row for row, name in enumerate(features.cases["case"]) if good[row]}
-
-
-def targets(task: Task, cases: Sequence[Case]) -> np.ndarray:
-    """Targets of `cases`: class names, float64 values, or float64 pairs (time, event)."""
-    columns = [[case.participant[column] for column in task.target] for case in cases]
-    if task.kind == "classification":
-        return np.array([str(row[0]) for row in columns])
-    numbers = np.array([[float(value) for value in row] for row in columns], np.float64)
-    return numbers if task.kind == "survival" else numbers[:, 0]
+def _on_features(
+    task: Task, features: Features, name: str, cases: Sequence[Case], seed: int, asked: Asked
+) -> tuple[Head, Around]:
+    """ComBat, the head, then what stands after it, each learned where it may be."""
+    module = catalog.load("heads", name)
+    train = design(task, features, cases, module.Fitted.needs, asked.fusion)
+    y = targets(task, train.cases)
+    combat = fit_combat(train.pooled, train.sites, covariates(task, y)) if asked.combat else None
+    found = design(task, features, task.cases_of("validation"), module.Fitted.needs, asked.fusion)
+    validation = known_sites(combat, found)
+    if validation is None:
+        raise ValueError("no validation case comes from a site that ComBat knows; leave it off")
+    if len(validation.cases) < len(found.cases):
+        left = sorted({case.name for case in found.cases} - {case.name for case in validation.cases})
+        note(f"validation cases of sites unknown to ComBat are left out: {len(left)} ({', '.join(left)})")
+    train = known_sites(combat, train) or train
+    held = (validation.x, targets(task, validation.cases))
+    head: Head = module.fit(train.x, y, held, kind=task.kind, seed=seed)
+    return head, fit_after(asked, task, head, combat, train, validation)
 
 
 def write_head(fitted: FittedHead, out: Path, parents: Mapping[str, str] | None = None) -> None:
-    """Write `head.safetensors` and the record."""
+    """Write `head.safetensors`, `around.safetensors` where anything stands around the head, and the record."""
     from safetensors.numpy import save
 
-    state = {name: np.ascontiguousarray(array) for name, array in fitted.head.state().items()}
-    write_bytes(Path(out) / "head.safetensors", save(state))
-    config: dict[str, Any] = {
-        name: getattr(fitted, name) for name in fitted.__dataclass_fields__ if name not in ("head", "subjects")
-    }
-    write_record(Path(out), "fit", config | {"subjects": list(fitted.subjects)}, parents=parents)
+    for file, state in (("head", fitted.head.state()), ("around", fitted.around.state())):
+        if state or file == "head":
+            arrays = {name: np.ascontiguousarray(array) for name, array in state.items()}
+            write_bytes(Path(out) / f"{file}.safetensors", save(arrays))
+    arrays_or_lists = ("head", "around", "asked", "subjects", "contrasts")
+    config: dict[str, Any] = {n: getattr(fitted, n) for n in fitted.__dataclass_fields__ if n not in arrays_or_lists}
+    lists = {"contrasts": list(fitted.contrasts), "subjects": list(fitted.subjects)}
+    write_record(Path(out), "fit", config | asdict(fitted.asked) | lists, parents=parents)
 
 
 def read_head(folder: Path) -> FittedHead:
@@ -161,4 +156,8 @@ def read_head(folder: Path) -> FittedHead:
     config = dict(read_record(Path(folder), "fit")["config"])
     state = load_file(Path(folder) / "head.safetensors")
     head = catalog.load("heads", config["name"]).from_state(state)
-    return FittedHead(head=head, **{**config, "subjects": tuple(config["subjects"])})
+    beside = Path(folder) / "around.safetensors"
+    around = from_state(load_file(beside)) if beside.is_file() else Around()
+    asked = Asked(**{field.name: config.pop(field.name) for field in fields(Asked)})
+    lists = {name: tuple(config[name]) for name in ("contrasts", "subjects")}
+    return FittedHead(head=head, asked=asked, around=around, **{**config, **lists})

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from braindino.pipeline.fit import FittedHead, rows_of, targets
-from braindino.pipeline.pooling import pooled
+from braindino.pipeline.around import columns_of
+from braindino.pipeline.design import design, targets
+from braindino.pipeline.fit import FittedHead
 from braindino.progress import progress
 from braindino.record import NO_ROOM, read_record, read_table, write_record, write_table
 from braindino.types import Case, Encoder, Features, Predictions, Split, Task
 
 TEXT = ("task", "kind", "metric", "encoder", "head", "perturbation", "split", "subject", "case", "site", "status")
+SOME_HAVE = ("set",)
+"""A text column of tables with sets of classes."""
 
 
 def predict(
@@ -30,7 +33,8 @@ def predict(
         out: for dense heads, the folder into which label maps go (in the scan's own space).
 
     Raises:
-        ValueError: another task, encoder, recipe or pooling than the head was learned on, or no cases.
+        ValueError: another task, encoder, recipe, pooling or contrasts than the head was learned on, no cases, or
+            none of them from a site that the head's ComBat knows.
     """
     if fitted.task != task.name:
         raise ValueError(f"the head was learned on task {fitted.task!r}, not on {task.name!r}")
@@ -42,6 +46,10 @@ def predict(
     if theirs != (fitted.encoder_digest, fitted.recipe, fitted.pooling):
         raise ValueError(
             "the head was learned on other encoder weights, another recipe or another pooling; fit it again on these"
+        )
+    if isinstance(features, Features) and fitted.contrasts != (given := tuple(dict.fromkeys(features.contrasts))):
+        raise ValueError(
+            f"the head was learned on {', '.join(fitted.contrasts)}, the features are of {', '.join(given)}"
         )
     cases = task.cases_of(split)
     if not cases:
@@ -55,15 +63,16 @@ def predict(
 
 def _from_features(task: Task, features: Features, fitted: FittedHead, cases: tuple[Case, ...]) -> list[dict[str, Any]]:
     """Status and outputs of each case."""
-    rows = rows_of(features)
     reasons = dict(zip(features.cases["case"], features.cases["status"], strict=True))
-    found = [case for case in cases if case.name in rows]
-    if not found:
-        raise ValueError(f"the features hold none of the {len(cases)} cases; encode this cohort first")
-    x = np.stack([pooled(features.values[rows[c.name]], features.contrasts, fitted.fusion, c.name) for c in found])
-    predicted = fitted.head.predict(x)  # type: ignore[attr-defined]
-    names = [f"output_{name}" for name in task.classes] or ["output"]
-    given = {case.name: dict(zip(names, row, strict=True)) for case, row in zip(found, predicted, strict=True)}
+    rows, combat = design(task, features, cases, fitted.head.needs, fitted.asked.fusion), fitted.around.combat
+    if combat is not None:
+        known = np.array([combat.knows(site) for site in rows.sites])
+        reasons |= {case.name: combat.unseen(str(case.site)) for case in rows.kept(~known).cases}
+        if not known.any():
+            raise ValueError(f"{next(iter(rows.cases)).name}: {combat.unseen(rows.sites[0])}, nor that of any other")
+        rows = rows.kept(known)
+    columns = columns_of(fitted.around, task, fitted.head, rows)
+    given = {case.name: {name: column[n] for name, column in columns.items()} for n, case in enumerate(rows.cases)}
     return [
         {"status": "ok", **given[case.name]}
         if case.name in given
@@ -144,7 +153,7 @@ def read_predictions(folder: Path) -> Predictions:
         ValueError: not a finished predictions folder, or a changed file.
     """
     read_record(Path(folder), "predict")
-    table = read_table(Path(folder) / "predictions.tsv", text=TEXT)
+    table = read_table(Path(folder) / "predictions.tsv", text=(*TEXT, *SOME_HAVE))
     if "target" in table and len(table) and table["kind"].iloc[0] == "classification":
         table["target"] = table["target"].astype(str)
     return Predictions(table)

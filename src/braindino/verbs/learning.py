@@ -11,7 +11,7 @@ import tyro
 
 from braindino.pretraining.config import PretrainConfig
 from braindino.pretraining.hardware import Hardware
-from braindino.types import Level, Pooling
+from braindino.types import Calibration, Level, Pooling
 from braindino.verbs.flags import Out, Sources
 
 
@@ -182,15 +182,25 @@ class Fit:
     """Which draw of that share."""
     fusion: Literal["mean", "concat"] = "mean"
     """Contrasts are averaged, or set one after the other."""
+    calibrate: Calibration = "none"
+    """Of class probabilities, on the validation subjects (heads on features)."""
+    coverage: float = 0.0
+    """Share of new subjects whose truth the intervals (regression) or sets (classes) hold, as 0.9; 0: none."""
+    combat: bool = False
+    """Take the effects of the sites out of the features first; learned in training. Unseen sites get no answer."""
 
     def run(self) -> None:
         """Fit and write the head."""
+        from braindino.pipeline.around import Asked
         from braindino.pipeline.fit import fit, write_head
         from braindino.record import claimed
 
-        task, on = self.task.load(), self.on.load()
+        asked = Asked(self.calibrate, self.coverage, self.combat, self.fusion)
+
+        asked.check(task := self.task.load())
+        on = self.on.load()
         with claimed(self.out):
-            fitted = fit(task, on, self.head, fraction=self.fraction, seed=self.seed, fusion=self.fusion)
+            fitted = fit(task, on, self.head, fraction=self.fraction, seed=self.seed, asked=asked)
             write_head(fitted, self.out)
         print(f"{self.head} head for {fitted.task} on {len(fitted.subjects)} training subjects in {self.out}")
 

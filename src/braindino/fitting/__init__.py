@@ -1,0 +1,1 @@
+"""What heads share, and what stands around a head: ComBat before it, calibration, conformal and domain after it."""

@@ -1,0 +1,120 @@
+"""From features and a task to what a head learns on: a row per case that was encoded, with site and target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from braindino.fitting.combat import Combat
+from braindino.heads import Views
+from braindino.pipeline.pooling import Fusion, pooled
+from braindino.types import Case, Features, Task
+
+Needs = Literal["cls", "views", "patch", "gradient"]
+
+
+@dataclass(frozen=True)
+class Design:
+    """The cases that were encoded, in their order, and their features."""
+
+    cases: tuple[Case, ...]
+    x: Float[np.ndarray, "case dim"] | Views
+    """Mean over the views of each case, or all of them, as the head needs."""
+
+    @property
+    def pooled(self) -> Float[np.ndarray, "case dim"]:
+        """Mean over the views of each case, float64."""
+        return self.x.values.mean(axis=1, dtype=np.float64) if isinstance(self.x, Views) else self.x
+
+    @property
+    def subjects(self) -> Shaped[np.ndarray, " case"]:
+        """Whose case it is."""
+        return np.array([case.subject for case in self.cases])
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Where each case was scanned; "" where it is not known."""
+        return tuple(str(case.site) for case in self.cases)
+
+    @property
+    def weight(self) -> Float[np.ndarray, " case"]:
+        """1 / number of the subject's cases, so that each subject counts once."""
+        _, which, counts = np.unique(self.subjects, return_inverse=True, return_counts=True)
+        return 1.0 / counts[which]
+
+    def kept(self, chosen: Bool[np.ndarray, " case"]) -> Design:
+        """The chosen cases alone."""
+        cases = tuple(case for case, keep in zip(self.cases, chosen, strict=True) if keep)
+        if not isinstance(self.x, Views):
+            return Design(cases, self.x[chosen])
+        x = replace(self.x, values=self.x.values[chosen], position_mm=self.x.position_mm[chosen])
+        return Design(cases, x)
+
+    def without_sites(self, combat: Combat) -> Design:
+        """The same cases without the effects of their sites.
+
+        Raises:
+            ValueError: as `Combat.apply`.
+        """
+        if isinstance(self.x, Views):
+            return replace(self, x=replace(self.x, values=combat.apply(self.x.values, self.sites)))
+        return replace(self, x=combat.apply(self.x, self.sites))
+
+
+def design(
+    task: Task, features: Features, cases: Sequence[Case], needs: Needs = "cls", fusion: Fusion = "mean"
+) -> Design:
+    """The cases that were encoded, with the features that a head asks for; `fusion` is for heads on pooled views.
+
+    Raises:
+        ValueError: none of the cases has features, a head that does not learn on features, a fusion other than mean or
+            a case that lacks a contrast where the head needs every view, or as `pooled`.
+    """
+    rows = rows_of(features)
+    usable = tuple(case for case in cases if case.name in rows)
+    if not usable:
+        raise ValueError(
+            f"the features hold none of the {len(cases)} cases of task {task.name}; encode its cohort first"
+        )
+    places = [rows[case.name] for case in usable]
+    if needs == "cls":
+        x = [pooled(features.values[rows[c.name]], features.contrasts, fusion, c.name) for c in usable]
+        return Design(usable, np.stack(x))
+    if needs != "views":
+        raise ValueError(f"a head that needs {needs!r} does not learn on cached features")
+    if fusion != "mean":
+        raise ValueError(f"fusion {fusion} is for heads on pooled views; this one gets every view with its contrast")
+    order = list(dict.fromkeys(features.contrasts))
+    contrast = np.array([order.index(name) for name in features.contrasts])
+    values = features.values[places].astype(np.float32)
+    if (lacks := np.isnan(values).any(axis=(1, 2))).any():
+        raise ValueError(f"{usable[int(lacks.argmax())].name} lacks a contrast; a head on all views needs every one")
+    return Design(usable, Views(values, features.position_mm[places], contrast))
+
+
+def rows_of(features: Features) -> dict[str, int]:
+    """Case name to row, for the cases that were encoded."""
+    good = features.cases["status"].to_numpy() == "ok"
+    return {str(name): row for row, name in enumerate(features.cases["case"]) if good[row]}
+
+
+def targets(task: Task, cases: Sequence[Case]) -> np.ndarray:
+    """Targets of `cases`: class names, float64 values, or float64 pairs (time, event)."""
+    columns = [[case.participant[column] for column in task.target] for case in cases]
+    if task.kind == "classification":
+        return np.array([str(row[0]) for row in columns])
+    numbers = np.array([[float(value) for value in row] for row in columns], np.float64)
+    return numbers if task.kind == "survival" else numbers[:, 0]
+
+
+def covariates(task: Task, y: np.ndarray) -> Float[np.ndarray, "case covariate"]:
+    """What ComBat must keep: classes but one as 0 and 1, or the standardised value; nothing for survival."""
+    if task.kind == "classification":
+        return np.asarray((y[:, None] == np.unique(y)[1:]).astype(float))
+    if task.kind == "regression":
+        return np.asarray((y - y.mean())[:, None] / (y.std() or 1.0))
+    return np.zeros((len(y), 0))
