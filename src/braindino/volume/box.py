@@ -181,7 +181,7 @@ def _shown(volume: Volume, recipe: BoxRecipe) -> Volume:
     centres = []
     for part, length, step in zip(bounding_box(volume.brain_mask), recipe.extent, volume.spacing_mm, strict=True):
         count = max(1, round(length / step))
-        start = round((part.start + part.stop - 1) / 2 - (count - 1) / 2)
+        start = (part.start + part.stop - count + 1) // 2
         centres.append(start + np.arange(count))
     return _sampled(volume, centres)
 
