@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float32
 from nibabel import orientations
+from scipy.ndimage import affine_transform
 
 from braindino.config import to_dict
 from braindino.record import digest
@@ -130,11 +131,31 @@ def to_box(volume: Volume, recipe: BoxRecipe) -> Volume:
     return replace(box, quality=found, history=(*volume.history, told, sentence))
 
 
-def patch_affine(affine: Float[np.ndarray, "4 4"], patch: Triple) -> Float[np.ndarray, "4 4"]:
-    """Index of a patch of `patch` voxels to the world position of its centre, in mm, from the affine of the box."""
-    index = np.diag([*map(float, patch), 1.0])
-    index[:3, 3] = [(side - 1) / 2 for side in patch]
+def patch_affine(affine: Float[np.ndarray, "4 4"], patch: int) -> Float[np.ndarray, "4 4"]:
+    """Index of a patch of `patch` x `patch` x `patch` voxels to the world position of its centre, in mm.
+
+    `affine` is that of the box (`Tokens.prepared`).
+    """
+    index = np.diag([patch, patch, patch, 1.0])
+    index[:3, 3] = (patch - 1) / 2
     return np.asarray(affine @ index)
+
+
+def restore_patches(
+    maps: Float[np.ndarray, "n x y z"], patches: Float[np.ndarray, "4 4"], original: Volume
+) -> Float32[np.ndarray, "n i j k"]:
+    """Carry maps of one number per patch to the grid of the scan, linearly; beyond the outermost patches theirs.
+
+    Args:
+        maps: in the order of the patch tokens.
+        patches: their affine (see `patch_affine`).
+        original: the volume that was encoded.
+    """
+    inverse = np.linalg.inv(patches) @ original.affine
+    shape = original.voxels.shape[1:]
+    return np.stack(
+        [affine_transform(m.astype(np.float32), inverse, output_shape=shape, order=1, mode="nearest") for m in maps]
+    )
 
 
 def _turned(volume: Volume, codes: str) -> Volume:
