@@ -10,6 +10,8 @@ import volume_layouts as layouts
 from braindino import catalog
 from braindino.model.volume_vit import JointViT
 from braindino.pipeline.encode import encode, read_features, write_features
+from braindino.pipeline.fit import fit, load_task
+from braindino.pipeline.similarity import write_similarity
 from braindino.types import Encoder
 from braindino.volume.box import to_box
 from phantom import head
@@ -130,6 +132,14 @@ def test_fewer_tokenizers_and_what_is_refused(tmp_path, volume):
         load(None)
     with pytest.raises(ValueError, match="unknown variant 'publish' of bm_mae; did you mean 'published'"):
         load(tmp_path / "two.pth", "publish")
+
+
+def test_what_works_on_slices_refuses_boxes(tmp_path, cohort, shallow):
+    task = load_task("tumour_segmentation", cohort, "synthetic")
+    with pytest.raises(ValueError, match="encoder 'bm_mae' takes whole volumes; this head learns on the patches"):
+        fit(task, shallow, "decoder")
+    with pytest.raises(ValueError, match="encoder 'other' takes whole volumes; patch similarity is drawn on slices"):
+        write_similarity({"other": shallow}, task.cases[0], tmp_path)
 
 
 def test_cases_of_a_cohort_to_features(tmp_path, cohort, encoder):

@@ -35,18 +35,20 @@ def load(given, prefix=""):
 
 
 @pytest.mark.parametrize(
-    ("shapes", "make", "keys"),
+    ("shapes", "make", "keys", "millions"),
     [
-        (layouts.brainiac_v2(), VolumeViT, 137),
-        (layouts.brainiac_v1(), ResNet3d, 322),
-        (layouts.bm_mae(), lambda: JointViT(("t1", "t1ce", "t2", "flair")), 159),
-        (layouts.bm_mae(("t1", "flair")), lambda: JointViT(("t1", "flair")), 153),
+        (layouts.brainiac_v2(), VolumeViT, 137, 88.34),
+        (layouts.brainiac_v1(), ResNet3d, 322, 46.16),
+        (layouts.bm_mae(), lambda: JointViT(("t1", "t1ce", "t2", "flair")), 159, 70.89),
+        (layouts.bm_mae(("t1", "flair")), lambda: JointViT(("t1", "flair")), 153, 63.81),
     ],
 )
-def test_our_networks_have_the_keys_and_shapes_of_the_tables(shapes, make, keys):
+def test_our_networks_have_the_keys_and_shapes_of_the_tables(shapes, make, keys, millions):
     with torch.device("meta"):
-        state = make().state_dict()
+        network = make()
+    state = network.state_dict()
     assert len(shapes) == keys
+    assert round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 2) == millions
     assert {key: tuple(value.shape) for key, value in state.items()} == shapes
 
 

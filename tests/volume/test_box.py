@@ -141,6 +141,7 @@ def test_centre_of_a_patch():
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     patches = patch_affine(affine, 16)
     assert np.allclose(world(patches, (0, 0, 0)), 15.0)
+    assert np.allclose(world(patch_affine(affine, 32, first=0), (1, 0, 0)), (64.0, 0, 0))
     assert np.allclose(world(patches, (1, 0, 0)), (15.0 + 32.0, 15.0, 15.0))
 
 

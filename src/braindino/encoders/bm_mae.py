@@ -57,6 +57,8 @@ class JointEncoder:
     domain: str = DOMAIN
     name: str = "bm_mae"
     dim: int = DIM
+    patch: int = PATCH
+    """Voxels of the box along each side of a patch."""
 
     def digest(self) -> str:
         """SHA-256 over all weights."""
@@ -78,7 +80,7 @@ class JointEncoder:
             cls=np.concatenate([cls.cpu().numpy() for cls, _ in outputs]),
             patch=np.concatenate([patch.mean(dim=1).cpu().numpy() for _, patch in outputs]) if patches else None,
             storage=None,
-            grid=tuple(side // PATCH for side in box.voxels.shape[1:]),
+            grid=tuple(side // self.patch for side in box.voxels.shape[1:]),
             position_mm=np.zeros(len(views), np.float32),
             contrasts=("+".join(volume.contrasts),) if self.joint else volume.contrasts,
             prepared=box,

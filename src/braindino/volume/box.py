@@ -131,13 +131,16 @@ def to_box(volume: Volume, recipe: BoxRecipe) -> Volume:
     return replace(box, quality=found, history=(*volume.history, told, sentence))
 
 
-def patch_affine(affine: Float[np.ndarray, "4 4"], patch: int) -> Float[np.ndarray, "4 4"]:
-    """Index of a patch of `patch` x `patch` x `patch` voxels to the world position of its centre, in mm.
+def patch_affine(affine: Float[np.ndarray, "4 4"], patch: int, first: float | None = None) -> Float[np.ndarray, "4 4"]:
+    """Index of a patch to the world position of its centre, in mm.
 
-    `affine` is that of the box (`Tokens.prepared`).
+    Args:
+        affine: of the box (`Tokens.prepared`).
+        patch: voxels from one patch to the next, along each axis.
+        first: voxel on which the first patch is centred; None: the middle of voxels 0 to `patch` - 1.
     """
     index = np.diag([patch, patch, patch, 1.0])
-    index[:3, 3] = (patch - 1) / 2
+    index[:3, 3] = (patch - 1) / 2 if first is None else first
     return np.asarray(affine @ index)
 
 
