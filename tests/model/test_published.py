@@ -1,5 +1,6 @@
 """Published layouts are read strictly: every key has a reason, or the file is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 import volume_layouts as layouts
+from braindino import catalog
 from braindino.model.published import Layout, load_published, named, prefix_of
 from braindino.model.resnet3d import ResNet3d
 from braindino.model.volume_vit import JointViT, VolumeViT
@@ -101,6 +103,43 @@ def test_heads_and_the_state_of_a_training_run_are_left_out_by_name():
 def test_anything_unexplained_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         load(content(**changes))
+
+
+BRAINIAC, BM_MAE = catalog.load("encoders", "brainiac"), catalog.load("encoders", "bm_mae")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "make", "layout", "key"),
+    [
+        (layouts.brainiac_v2(), VolumeViT, BRAINIAC.V2, "blocks.7.attn.qkv.weight"),
+        (layouts.brainiac_v1(), ResNet3d, BRAINIAC.V1, "layer3.0.downsample.0.bias"),
+        (layouts.bm_mae(("t1",)), lambda: JointViT(("t1",)), BM_MAE.layout_of(1), "blocks.7.attn.qkv.bias"),
+    ],
+)
+def test_one_key_renamed_missing_or_reshaped_in_a_published_layout(shapes, make, layout, key):
+    whole = {name: torch.zeros(shape) for name, shape in shapes.items() if not name.endswith("tracked")}
+    whole |= {name: torch.tensor(1) for name in shapes if name.endswith("tracked")}
+    less = {name: value for name, value in whole.items() if name != key}
+    escaped = key.replace(".", r"\.")
+    for given, message in [
+        (less, f"missing: {escaped}"),
+        (less | {f"{key}s": whole[key]}, f"(?s)missing: {escaped}.*unexpected: {escaped}s"),
+        (whole | {key: whole[key][1:]}, f"wrong shape: {escaped} "),
+    ]:
+        with torch.device("meta"):
+            network = make()
+        with pytest.raises(ValueError, match=message):
+            load_published(Path("file.pth"), given, "", network, layout)
+
+
+@pytest.mark.parametrize("layout", [BRAINIAC.V2, BM_MAE.layout_of(4)])
+def test_cross_attention_that_monai_adds_may_be_there(layout):
+    added = {f"blocks.11.{part}": torch.zeros(4, 4) for part in ("cross_attn.to_q.weight", "norm_cross_attn.bias")}
+    with torch.device("meta"):
+        network = Small()
+    report = load_published(Path("file.pth"), content() | added, "", network, replace(SMALL, ignored=layout.ignored))
+    assert report.count("taken") == 7 and report.count("ignored") == 2
+    assert "2: cross-attention that MONAI owns and never uses" in report.short()
 
 
 def test_lower_precision_is_told():

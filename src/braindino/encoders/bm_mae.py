@@ -112,8 +112,7 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> JointEnco
     content = read_tensors(path)
     try:
         content = named(content)
-        layout = _layout(0)
-        prefix = prefix_of(content, layout)
+        prefix = prefix_of(content, layout_of(0))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if prefix is None:
@@ -126,11 +125,11 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> JointEnco
         raise ValueError(f"{path} has no tokenizer of t1, which the variant 'paper' sends every contrast through")
     with torch.device("meta"):
         model = JointViT(found)
-    report = load_published(path, content, prefix, model, _layout(len(found)))
+    report = load_published(path, content, prefix, model, layout_of(len(found)))
     return JointEncoder(model, RECIPES[kind], kind != "paper", report)
 
 
-def _layout(contrasts: int) -> Layout:
+def layout_of(contrasts: int) -> Layout:
     """The layout with so many tokenizers."""
     return Layout(
         "BM-MAE",
