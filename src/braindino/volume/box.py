@@ -31,7 +31,10 @@ LEAST_BRAIN = 0.5
 
 @dataclass(frozen=True)
 class BoxRecipe:
-    """What a 3-D encoder expects. The steps are taken in the order of the fields, intensities before any padding."""
+    """What a 3-D encoder expects.
+
+    Steps: brain, orientation, spacing, extent, size, intensities, padding (the intensities `paper` before spacing).
+    """
 
     size: Triple
     """Voxels along each axis of the box, in the order of `orientation`; with `size_rule` "multiple" what each side is
