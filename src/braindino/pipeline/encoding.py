@@ -81,7 +81,7 @@ def _row(case: Case, encoder: Encoder, how: How, volume: Callable[[], Volume]) -
         ready = volume()
         patches = how.pooling == "mean_patch" or how.level == "patch"
         tokens = getattr(encoder, "tokens_of", encoder.tokens)(ready, patches=patches)
-        return _laid_out(tokens, case, how)
+        return _laid_out(tokens, case, how, joint=getattr(encoder, "joint", False))
     except (ValueError, OSError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise
@@ -106,21 +106,18 @@ def _scans(case: Case, how: How) -> list[Scan]:
     return [replace(by_contrast[name], label_map=None) for name in how.contrasts if name in by_contrast]
 
 
-def _laid_out(tokens: Tokens, case: Case, how: How) -> Row:
-    """The views of every wanted contrast in order, NaN for those that the case lacks."""
+def _laid_out(tokens: Tokens, case: Case, how: How, *, joint: bool) -> Row:
+    """The views of every wanted contrast in order, NaN for those that the case lacks; a joint view is there anyway."""
     missing = tuple(sorted(set(how.contrasts) - {scan.contrast for scan in case.scans}, key=how.contrasts.index))
     values, positions = _pooled(tokens, how.pooling), tokens.position_mm
     patch = None if how.level == "cls" else _patch(tokens)
-    if not missing:
+    if not missing or joint:
         kept = None if patch is None else patch.astype(np.float16)
-        return Row(OK, (), tokens.contrasts, values.astype(np.float16), positions.astype(np.float32), kept)
+        names = ("+".join(how.contrasts),) * len(values) if joint else tokens.contrasts
+        return Row(OK, missing, names, values.astype(np.float16), positions.astype(np.float32), kept)
     present = [contrast for contrast in how.contrasts if contrast not in missing]
     places = {contrast: [n for n, own in enumerate(tokens.contrasts) if own == contrast] for contrast in present}
     count = len(places[present[0]])
-    if sum(map(len, places.values())) < len(values) or {len(found) for found in places.values()} != {count}:
-        raise ValueError(
-            f"{case.name} has no {', '.join(missing)}, and this encoder joins contrasts in one view; it needs them all"
-        )
     order = [n for contrast in how.contrasts for n in places.get(contrast, [-1] * count)]
     names = tuple(contrast for contrast in how.contrasts for _ in range(count))
     return Row(
