@@ -1,0 +1,53 @@
+"""DINOv3 (arXiv 2508.10104), of photographs: weights from a local file, as Meta, transformers or timm name them.
+
+`published`: slices as in the recipe, scaled to [0, 1] and normalised per channel as DINOv3's own pictures are. `paper`:
+as the BrainDINO paper feeds it, z-scored slices repeated in three channels without ImageNet's statistics.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from braindino.catalog import suggest
+from braindino.model.foreign import read_foreign
+from braindino.model.pixels import Pixels
+from braindino.model.slice_encoder import SliceEncoder
+from braindino.model.vit import VisionTransformer
+from braindino.volume.recipe import Recipe
+
+VARIANTS: tuple[str, ...] = ("published", "paper")
+PIXELS = {
+    "published": Pixels(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), window=(-3.0, 3.0)),
+    "paper": Pixels(),
+}
+"""ImageNet's mean and deviation. The window is ours, since a scan has no scale of its own: the background of the recipe
+is black, three standard deviations above the mean of the brain are white."""
+RECIPE = Recipe(background=-3.0, size_px=224)
+
+
+def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEncoder:
+    """Read DINOv3 weights strictly (see `model.foreign.read_foreign`); `seed` is not used.
+
+    Args:
+        weights: `.pth`, `.safetensors`, ... or a folder of transformers. None of them comes with this package.
+        variant: one of `VARIANTS`.
+
+    Raises:
+        ValueError: no weights or an unknown variant, a key that is not accounted for, weights of another model, or
+            weights trained on satellite pictures, whose statistics are others.
+    """
+    if variant not in ("", *VARIANTS):
+        raise ValueError(f"unknown variant {variant!r} of dinov3{suggest(variant, VARIANTS)}")
+    if weights is None:
+        raise ValueError("dinov3 needs --weights: a file of DINOv3 weights on this machine (docs/encoders.md)")
+    state, config, report = read_foreign(Path(weights))
+    if report.dialect == "meddinov3":
+        raise ValueError(f"{weights} has no bias on queries, keys and values: use --encoder meddinov3")
+    if "sat493m" in Path(weights).name:
+        raise ValueError(f"{weights} was trained on satellite pictures (SAT-493M); give the weights named lvd1689m")
+    with torch.device("meta"):
+        model = VisionTransformer(config)
+    model.load_state_dict(state, assign=True)
+    return SliceEncoder("dinov3", model, RECIPE, PIXELS[variant or VARIANTS[0]])
