@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float16, Float32, Integer
 if TYPE_CHECKING:
     import pandas as pd
 
+    from braindino.volume.box import BoxRecipe
     from braindino.volume.quality import Quality
     from braindino.volume.recipe import Recipe
 
@@ -101,12 +102,13 @@ class Tokens:
     patch: Float32[np.ndarray, "view patch dim"] | None
     """Patch tokens, row-major over `grid`; None where the encoder was asked for CLS only."""
     storage: Float32[np.ndarray, "view storage dim"] | None
-    grid: tuple[int, int]
-    """Rows and columns of the patch grid."""
+    grid: tuple[int, ...]
+    """Patches along each axis of a view: (rows, columns) of a slice; (x, y, z) of a box, in the order of its recipe."""
     position_mm: Float32[np.ndarray, " view"]
     """World z coordinate of each view (0 for a whole volume)."""
     contrasts: tuple[str, ...]
-    """Contrast of each view; all slices of the first contrast come first."""
+    """Contrast of each view; all slices of the first contrast come first. A view of several contrasts at once names
+    them joined, as "T1w+FLAIR"."""
     prepared: Volume
     """The volume on the encoder's own grid, with its brain mask and label map."""
 
@@ -117,12 +119,13 @@ class Encoder(Protocol):
 
     name: str
     dim: int
-    recipe: Recipe
+    recipe: Recipe | BoxRecipe
 
     def tokens(self, volume: Volume, *, patches: bool = False, every_slice: bool = False) -> Tokens:
         """Preprocess `volume` by `self.recipe` and encode it; deterministic, no gradient.
 
-        `patches` asks for patch and storage tokens too, `every_slice` for one view per `recipe.spacing_mm`.
+        `patches` asks for patch and storage tokens too, `every_slice` for one view per `recipe.spacing_mm` (a 3-D
+        encoder always sees the whole box).
         """
         ...
 

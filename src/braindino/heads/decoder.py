@@ -16,6 +16,7 @@ from braindino.heads import check_label_map, written_and_scored
 from braindino.types import Case, Encoder, Kind, Task, Volume
 from braindino.volume.io import read_case
 from braindino.volume.preprocess import from_slices, restore, to_slices
+from braindino.volume.recipe import Recipe
 
 STRENGTHS = (1e-4, 1e-2)
 """Weight decays tried; the one with the best validation Dice is kept."""
@@ -124,6 +125,7 @@ def _dataset(encoder: Encoder, task: Task, cases: Sequence[Case]) -> tuple[torch
 
 def _tokens(encoder: Encoder, volume: Volume) -> tuple[np.ndarray, Volume]:
     """Patch tokens with the contrasts side by side: (slice, patch, contrast x dim), float16."""
+    _grid(encoder)
     tokens = encoder.tokens(volume, patches=True, every_slice=True)
     if tokens.patch is None:
         raise ValueError(f"encoder {encoder.name!r} gives no patch tokens; a dense head cannot use it")
@@ -133,7 +135,9 @@ def _tokens(encoder: Encoder, volume: Volume) -> tuple[np.ndarray, Volume]:
 
 
 def _grid(encoder: Encoder) -> tuple[int, int]:
-    """Side of the patch grid and side of a patch in pixels."""
+    """Side of the patch grid and side of a patch in pixels; ValueError where the encoder does not take slices."""
+    if not isinstance(encoder.recipe, Recipe):
+        raise ValueError(f"encoder {encoder.name!r} takes whole volumes; this head learns on the patches of slices")
     patch: Any = encoder
     size = int(patch.model.config.patch_size)
     return encoder.recipe.size_px // size, size

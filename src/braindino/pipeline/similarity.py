@@ -35,6 +35,8 @@ def write_similarity(encoders: Mapping[str, Encoder], case: Case, out: Path) -> 
     points: dict[str, tuple[int, int]] = {}
     for name, encoder in encoders.items():
         tokens = encoder.tokens(volume, patches=True)
+        if len(tokens.grid) != 2:
+            raise ValueError(f"encoder {name!r} takes whole volumes; patch similarity is drawn on slices")
         number, labels = _slice_with_lesion(tokens)
         channels = len(tokens.prepared.voxels) // len(tokens.prepared.contrasts)
         slices = to_slices(tokens.prepared.voxels)[number, channels // 2 :: channels]

@@ -64,9 +64,9 @@ def preprocess(volume: Volume, recipe: Recipe, *, every_slice: bool = False) -> 
     return replace(
         volume,
         voxels=voxels,
-        affine=_grid_affine(volume.affine, centres),
+        affine=grid_affine(volume.affine, centres),
         brain_mask=brain_in_target,
-        label_map=None if volume.label_map is None else _nearest(volume.label_map, centres),
+        label_map=None if volume.label_map is None else nearest(volume.label_map, centres),
         quality=found,
         position_mm=None if even else _positions_mm(volume.affine, centres),
         history=(
@@ -175,7 +175,7 @@ def _empty(count: int, shape: tuple[int, ...], background: float) -> Float32[np.
     return slices.transpose(1, 3, 2, 0)[:, :, ::-1, :]
 
 
-def _nearest(labels: Shaped[np.ndarray, "i j k"], centres: list[np.ndarray]) -> Shaped[np.ndarray, "a b c"]:
+def nearest(labels: Shaped[np.ndarray, "i j k"], centres: list[np.ndarray]) -> Shaped[np.ndarray, "a b c"]:
     """Labels at the nearest voxels; 0 outside the field of view."""
     places = [np.clip(np.rint(c).astype(int), 0, n - 1) for c, n in zip(centres, labels.shape, strict=True)]
     inside = [(c > -0.5) & (c < n - 0.5) for c, n in zip(centres, labels.shape, strict=True)]
@@ -188,7 +188,7 @@ def _positions_mm(affine: Float[np.ndarray, "4 4"], centres: list[np.ndarray]) -
     return np.asarray(affine[2, :2] @ middle + affine[2, 2] * centres[2] + affine[2, 3], np.float32)
 
 
-def _grid_affine(affine: Float[np.ndarray, "4 4"], centres: list[np.ndarray]) -> Float[np.ndarray, "4 4"]:
+def grid_affine(affine: Float[np.ndarray, "4 4"], centres: list[np.ndarray]) -> Float[np.ndarray, "4 4"]:
     """Affine of the evenly spaced grid whose voxel coordinates in the old grid are `centres`."""
     index = np.eye(4)
     for axis, centre in enumerate(centres):

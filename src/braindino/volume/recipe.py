@@ -79,7 +79,7 @@ class Recipe:
             raise ValueError(
                 "recipe.slice_scale must be 0.01 to 10, recipe.least_change at least 0, recipe.neighbours 0 to 8"
             )
-        _check_extractor(self.brain_extractor)
+        check_extractor(self.brain_extractor)
 
     @property
     def channels(self) -> int:
@@ -91,7 +91,8 @@ class Recipe:
         return digest(to_dict(self))[:12]
 
 
-def _check_extractor(name: str) -> None:
+def check_extractor(name: str) -> None:
+    """Raises ValueError where `name` is no brain extractor (see `Recipe.brain_extractor`)."""
     if not name.startswith(COMMAND):
         if name not in EXTRACTORS:
             raise ValueError(f"recipe.brain_extractor is {name!r}, expected {', '.join(EXTRACTORS)} or '{COMMAND} ...'")
