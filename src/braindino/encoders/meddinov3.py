@@ -23,8 +23,8 @@ RECIPES = {
     "published": Recipe(background=(HU_LEAST - HU_MEAN) / HU_STD, size_px=256),
     "paper": Recipe(background=-3.0, size_px=224),
 }
-"""`published`, for MedDINOv3: its slices of 256 px, one mean and deviation, none per channel. MR has no unit in which they
-could hold for all scans, so they are those of each brain; around it lies what air is in CT.
+"""`published`, for MedDINOv3: its slices of 256 px, one mean and deviation, none per channel. MR has no unit in which
+they could hold for all scans, so they are those of each brain; around it lies what air is in CT.
 `paper`, for the weights of the BrainDINO paper: its z-scored slices of 224 px."""
 
 

@@ -18,9 +18,9 @@ from braindino.volume.preprocess import preprocess
 from braindino.volume.recipe import Recipe
 from braindino.volume.resample import bounding_box
 
-VARIANTS: tuple[str, ...] = ("published",)
+VARIANTS: tuple[str, ...] = ("default",)
 RECIPE = Recipe(spacing_mm=2.0, size_px=128, background=0.0)
-"""A grid of about 2 mm along each axis. Outside of the mask lies the brain's mean, so that its rim is hardly changed."""
+"""A grid of about 2 mm along each axis. Outside of the mask lies the brain's mean, which hardly changes its rim."""
 GRID = (3, 4, 3)
 """Boxes along Right, Anterior, Superior of the brain's bounding box."""
 PERCENTILES = (10, 50, 90)
@@ -136,13 +136,11 @@ def _explained(weight: Float[np.ndarray, ...], moment: Float[np.ndarray, ...]) -
     return np.asarray(moment**2 / np.maximum(weight, 1e-12))
 
 
-def _part(
-    inside: Float[np.ndarray, " n"], energy: Float[np.ndarray, " m"], whole: int
-) -> list[float | np.floating]:
+def _part(inside: Float[np.ndarray, " n"], energy: Float[np.ndarray, " m"], whole: int) -> list[float | np.floating]:
     if not len(inside):
         return [0.0] * len(PARTS)
     deviation = inside.std()
-    skewness = np.mean(((inside - inside.mean()) / deviation) ** 3) if deviation > 0 else 0.0
+    skewness = np.mean(((inside - inside.mean()) / deviation) ** 3) if deviation > 1e-6 else 0.0
     steep = energy.mean() if len(energy) else 0.0
     return [
         len(inside) / whole, inside.mean(), deviation, skewness, *np.percentile(inside, PERCENTILES), steep

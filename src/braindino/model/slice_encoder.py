@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 from braindino.config import to_dict
 from braindino.model.pixels import Pixels
@@ -61,10 +62,7 @@ class SliceEncoder:
     def tokens(self, volume: Volume, *, patches: bool = False, every_slice: bool = False) -> Tokens:
         """CLS (and with `patches` storage and patch) tokens of every slice of every contrast."""
         prepared = preprocess(volume, self.recipe, every_slice=every_slice)
-        pictures = to_slices(prepared.voxels)
-        channels, (rows, columns) = self.recipe.channels, pictures.shape[2:]
-        views = pictures.reshape(len(pictures), -1, channels, rows, columns).transpose(1, 0, 2, 3, 4)
-        slices = views.reshape(-1, channels, rows, columns)
+        slices = views(prepared, self.recipe)
         device = next(self.model.parameters()).device
         size = max(1, BATCH_PIXELS // self.recipe.size_px**2)
         cls, storage, patch = [], [], []
@@ -85,3 +83,11 @@ class SliceEncoder:
             contrasts=tuple(c for c in volume.contrasts for _ in range(prepared.voxels.shape[3])),
             prepared=prepared,
         )
+
+
+def views(prepared: Volume, recipe: Recipe) -> Float32[np.ndarray, "view channel row column"]:
+    """Every slice of every contrast of a prepared volume as a picture, all slices of the first contrast first."""
+    pictures = to_slices(prepared.voxels)
+    channels, (rows, columns) = recipe.channels, pictures.shape[2:]
+    by_contrast = pictures.reshape(len(pictures), -1, channels, rows, columns).transpose(1, 0, 2, 3, 4)
+    return by_contrast.reshape(-1, channels, rows, columns)
