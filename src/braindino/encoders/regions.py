@@ -102,7 +102,7 @@ def describe(
     image, mask = image[box].astype(np.float64), mask[box]
     inside = image[mask]
     millilitres = mask.sum() * np.prod(spacing_mm) / 1000
-    shares = np.bincount(np.searchsorted(two_thresholds(inside), inside), minlength=3) / len(inside)
+    shares = np.bincount(np.searchsorted(two_thresholds(inside), inside, side="right"), minlength=3) / len(inside)
     energy, deep = _gradient_energy(image, mask, spacing_mm)
     numbers = [millilitres, *(n * mm for n, mm in zip(mask.shape, spacing_mm, strict=True)), *shares]
     edges = [np.linspace(0, n, count + 1).round().astype(int) for n, count in zip(mask.shape, GRID, strict=True)]
@@ -115,7 +115,7 @@ def describe(
 def two_thresholds(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " 2"]:
     """The two thresholds with the largest variance between the three classes (Otsu 1979), on 256 bins.
 
-    A value equal to a threshold belongs to the class below it.
+    A value equal to a threshold belongs to the class above it.
     """
     counts, edges = np.histogram(values, bins=256)
     centres = (edges[:-1] + edges[1:]) / 2
