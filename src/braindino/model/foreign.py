@@ -57,7 +57,7 @@ def read_foreign(
     content = read_tensors(path)
     try:
         prefix, own, lines = _backbone(content)
-        tensors = {key: value for key, value in own.items() if not _unusable(value)}
+        tensors = {key: value for key, value in own.items() if not unusable(value)}
         dialect = detect(own)
         assumed: tuple[str, ...] = ()
         if config is None:
@@ -100,7 +100,7 @@ def _backbone(content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor], list[
     return prefix, own, lines
 
 
-def _unusable(tensor: Tensor) -> str | None:
+def unusable(tensor: Tensor) -> str | None:
     """Why a tensor cannot be used, whatever its shape: its type, or that it is not held in full by the file."""
     if (
         type(tensor) is not Tensor
@@ -175,9 +175,8 @@ def _taken(
 
 def _problems(tensor: Tensor, key: str, name: str, shape: torch.Size, *, convert: bool) -> list[Line]:
     """What keeps `tensor` from being a piece of the weight `name`, of the given shape."""
-    unusable = _unusable(tensor)
-    if unusable:
-        return [Line("wrong value", key, unusable)]
+    if why := unusable(tensor):
+        return [Line("wrong value", key, why)]
     got = tensor.shape
     other_channels = name == KERNEL and len(got) == 4 and got != shape and (got[0], *got[2:]) == (shape[0], *shape[2:])
     fits = got == shape or (other_channels and convert) or (name == "mask_token" and got == (1, *shape))
