@@ -25,6 +25,8 @@ PIXELS = {
 """ImageNet's mean and deviation. The window is ours, since a scan has no scale of its own: the background of the recipe
 is black, three standard deviations above the mean of the brain are white."""
 RECIPE = Recipe(background=-3.0, size_px=224)
+LICENCE = "DINOv3 License: passed on under the same terms only, with an acknowledgement"
+DOMAIN = "photographs of the web (LVD-1689M)"
 
 
 def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEncoder:
@@ -50,4 +52,4 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
     with torch.device("meta"):
         model = VisionTransformer(config)
     model.load_state_dict(state, assign=True)
-    return SliceEncoder("dinov3", model, RECIPE, PIXELS[variant or VARIANTS[0]])
+    return SliceEncoder("dinov3", model, RECIPE, PIXELS[variant or VARIANTS[0]], LICENCE, DOMAIN)

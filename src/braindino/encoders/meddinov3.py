@@ -27,6 +27,9 @@ RECIPES = {
 they could hold for all scans, so they are those of each brain; around it lies what air is in CT.
 `paper`, for the weights of the BrainDINO paper: its z-scored slices of 224 px."""
 
+LICENCE = "that under which the file was published"
+DOMAINS = {"published": "axial slices of CT (CT-3M), 16 data sets", "paper": "slices of brain MR of 20 data sets"}
+
 
 def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEncoder:
     """Read MedDINOv3's weights strictly (see `model.foreign.read_foreign`); `seed` is not used.
@@ -48,4 +51,5 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
     with torch.device("meta"):
         model = VisionTransformer(config)
     model.load_state_dict(state, assign=True)
-    return SliceEncoder("meddinov3", model, RECIPES[variant or VARIANTS[0]], Pixels())
+    kind = variant or VARIANTS[0]
+    return SliceEncoder("meddinov3", model, RECIPES[kind], Pixels(), LICENCE, DOMAINS[kind])

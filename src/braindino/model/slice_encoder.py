@@ -33,6 +33,10 @@ class SliceEncoder:
     recipe: Recipe
     pixels: Pixels | None = None
     """Of a model of others: how a slice becomes its picture. None: the slice is the picture."""
+    licence: str = ""
+    """Terms of the weights of others."""
+    domain: str = ""
+    """What the weights of others were trained on, to stand beside results."""
 
     def __post_init__(self) -> None:
         if self.recipe.size_px % self.model.config.patch_size:

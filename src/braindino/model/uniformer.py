@@ -29,8 +29,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channel a b c"]) -> Float[Tensor, "batch dim d e f"]:
         """Half as many along each axis."""
-        normed: Tensor = self.norm(self.proj(x).movedim(1, -1))
-        return normed.movedim(-1, 1)
+        x = self.norm(self.proj(x).movedim(1, -1)).movedim(-1, 1)
+        return x
 
 
 class ConvolutionMlp(nn.Module):
@@ -62,7 +62,8 @@ class ConvolutionBlock(nn.Module):
         """Of the same shape."""
         x = x + self.pos_embed(x)
         x = x + self.conv2(self.attn(self.conv1(self.norm1(x))))
-        return x + self.mlp(self.norm2(x))
+        x = x + self.mlp(self.norm2(x))
+        return x
 
 
 class Attention(nn.Module):
@@ -109,11 +110,12 @@ class AttentionBlock(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)
         tokens = tokens + self.attn(self.norm1(tokens))
         tokens = tokens + self.mlp(self.norm2(tokens))
-        return tokens.transpose(1, 2).reshape(x.shape)
+        x = tokens.transpose(1, 2).reshape(x.shape)
+        return x
 
 
 class UniFormer(nn.Module):
-    """UniFormer-S: one contrast in, the map of the last stage out."""
+    """UniFormer-S: one contrast in, the places of the last stage's map out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,8 +125,8 @@ class UniFormer(nn.Module):
             self.add_module(f"blocks{stage}", nn.Sequential(*(kind(dim) for _ in range(depth))))
         self.norm = nn.BatchNorm3d(DIMS[-1])
 
-    def forward(self, boxes: Float[Tensor, "batch 1 x y z"]) -> Float[Tensor, "batch dim p q r"]:
-        """Map of the last stage after its BatchNorm, along x, y, z again; inside, z comes first (x, y, z -> z, x, y).
+    def forward(self, boxes: Float[Tensor, "batch 1 x y z"]) -> Float[Tensor, "batch patch dim"]:
+        """The last map after its BatchNorm, row-major over x, y, z / 16; inside z comes first (x, y, z -> z, x, y).
 
         Raises:
             ValueError: a side that is no multiple of 16.
@@ -135,4 +137,4 @@ class UniFormer(nn.Module):
         for stage in range(1, len(DIMS) + 1):
             x = self.get_submodule(f"blocks{stage}")(self.get_submodule(f"patch_embed{stage}")(x))
         found: Tensor = self.norm(x)
-        return found.permute(0, 1, 3, 4, 2)
+        return found.permute(0, 3, 4, 2, 1).flatten(1, 3)
