@@ -15,7 +15,7 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 import foreign_layouts as layouts
 from braindino import catalog
 from braindino.model.foreign import read_foreign
-from braindino.model.pixels import Pixels
+from braindino.model.pixels import for_grey
 from braindino.volume.preprocess import preprocess, to_slices
 from golden import fill, fill_model
 
@@ -128,7 +128,8 @@ def pictures(volume, recipe, variant):
     grey = to_slices(preprocess(volume, recipe).voxels)
     if variant == "paper":
         return np.repeat(grey, 3, axis=1)
-    between_0_and_1 = np.clip((np.repeat(grey, 3, axis=1) + 3) / 6, 0, 1).transpose(0, 2, 3, 1)
+    between_0_and_1 = ((np.repeat(grey, 3, axis=1) + 3) / 6).transpose(0, 2, 3, 1)
+    assert between_0_and_1.min() == 0 and 0.6 < between_0_and_1.max() <= 1
     return ((between_0_and_1 - IMAGENET[0]) / IMAGENET[1]).transpose(0, 3, 1, 2)
 
 
@@ -157,17 +158,17 @@ def test_variants_differ_in_their_digest_and_the_default_is_the_published_one(tm
 
 
 def test_pixels_by_hand():
-    grey = torch.tensor([-3.0, 0.0, 3.0, 9.0]).reshape(1, 1, 2, 2)
-    made = Pixels(mean=(0.5, 0.0), std=(0.25, 1.0), window=(-3.0, 3.0))(grey)
-    assert made.flatten(2).tolist() == [[[-2.0, 0.0, 2.0, 2.0], [0.0, 0.5, 1.0, 1.0]]]
-    assert torch.equal(Pixels()(grey), grey.repeat(1, 3, 1, 1))
-    with pytest.raises(ValueError, match="above 0 per channel"):
-        Pixels(std=(1.0, 0.0, 1.0))
-    with pytest.raises(ValueError, match="must rise"):
-        Pixels(window=(1.0, 1.0))
+    """One patch of 1 x 2 pixels, two channels: window -3 to 3, mean (0.5, 0), deviation (0.25, 1)."""
+    kernel, bias = torch.tensor([[[[1.0, 2.0]], [[3.0, 5.0]]]]), torch.tensor([7.0])
+    made = for_grey(
+        {"patch_embed.proj.weight": kernel, "patch_embed.proj.bias": bias}, (0.5, 0.0), (0.25, 1.0), (-3, 3)
+    )
+    grey = torch.tensor([[[[0.0, 3.0]]]])  # 0.5 and 1 in the window, so 0 and 2 in one channel, 0.5 and 1 in the other
+    got = torch.nn.functional.conv2d(grey, made["patch_embed.proj.weight"], made["patch_embed.proj.bias"])
+    assert got.item() == pytest.approx(1 * 0 + 2 * 2 + 3 * 0.5 + 5 * 1 + 7)
 
 
-def test_a_model_of_another_number_of_channels_is_refused(tmp_path):
+def test_weights_of_another_number_of_channels_are_refused(tmp_path):
     state = layouts.official() | {"patch_embed.proj.weight": fill(0, (32, 1, 4, 4))}
-    with pytest.raises(ValueError, match=r"in_channels is 1, but .* 3"):
+    with pytest.raises(ValueError, match="weights of 1 image channels, but statistics of 3"):
         load("dinov3", written(tmp_path, state))

@@ -8,6 +8,7 @@ import pytest
 
 from braindino import catalog
 from braindino.encoders.regions import GRID, NAMES, PARTS, RECIPE, describe, two_thresholds
+from braindino.heads import decoder
 
 SHAPE, SPACING = (6, 8, 6), (2.0, 2.0, 2.0)
 ALL = np.ones(SHAPE, bool)
@@ -116,6 +117,11 @@ def test_an_empty_contrast_is_a_clear_error(volume):
     empty = replace(volume, voxels=np.stack([volume.voxels[0], 0 * volume.voxels[0]]), contrasts=("T1w", "T2w"))
     with pytest.raises(ValueError, match="all voxels inside the brain mask have the same value"):
         load().tokens(empty)
+
+
+def test_a_dense_head_refuses_an_encoder_without_patches():
+    with pytest.raises(ValueError, match="encoder 'regions' gives no patch tokens; a dense head cannot use it"):
+        decoder._grid(load())
 
 
 def test_weights_and_unknown_variants_are_refused():

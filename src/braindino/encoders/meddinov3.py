@@ -11,7 +11,6 @@ import torch
 
 from braindino.catalog import suggest
 from braindino.model.foreign import read_foreign
-from braindino.model.pixels import Pixels
 from braindino.model.slice_encoder import SliceEncoder
 from braindino.model.vit import VisionTransformer
 from braindino.volume.recipe import Recipe
@@ -28,11 +27,13 @@ they could hold for all scans, so they are those of each brain; around it lies w
 `paper`, for the weights of the BrainDINO paper: its z-scored slices of 224 px."""
 
 LICENCE = "that under which the file was published"
-DOMAINS = {"published": "axial slices of CT (CT-3M), 16 data sets", "paper": "slices of brain MR of 20 data sets"}
+DOMAIN = "axial slices of CT, 16 data sets (MedDINOv3); slices of brain MR, 20 data sets (the BrainDINO paper)"
 
 
 def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEncoder:
     """Read MedDINOv3's weights strictly (see `model.foreign.read_foreign`); `seed` is not used.
+
+    The model takes grey slices: its three kernels are summed, which is the slice repeated in three channels.
 
     Args:
         weights: a `.pth` with `teacher` or a flat state dict. None of them comes with this package.
@@ -45,11 +46,10 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
         raise ValueError(f"unknown variant {variant!r} of meddinov3{suggest(variant, VARIANTS)}")
     if weights is None:
         raise ValueError("meddinov3 needs --weights: a file of MedDINOv3's weights on this machine (docs/encoders.md)")
-    state, config, report = read_foreign(Path(weights))
+    state, config, report = read_foreign(Path(weights), in_channels=1)
     if report.dialect != "meddinov3":
         raise ValueError(f"{weights} holds {report.dialect} weights, {report.size}: use --encoder dinov3")
     with torch.device("meta"):
         model = VisionTransformer(config)
     model.load_state_dict(state, assign=True)
-    kind = variant or VARIANTS[0]
-    return SliceEncoder("meddinov3", model, RECIPES[kind], Pixels(), LICENCE, DOMAINS[kind])
+    return SliceEncoder("meddinov3", model, RECIPES[variant or VARIANTS[0]])

@@ -19,11 +19,10 @@ from sklearn.decomposition import PCA
 from braindino.catalog import suggest
 from braindino.config import from_dict
 from braindino.corpus.shards import Corpus, open_corpus
-from braindino.model.slice_encoder import views
 from braindino.model.weights import load_encoder
 from braindino.record import read_record
 from braindino.types import Tokens, Volume
-from braindino.volume.preprocess import preprocess, slice_positions_mm
+from braindino.volume.preprocess import preprocess, slice_positions_mm, to_slices
 from braindino.volume.recipe import Recipe
 
 VARIANTS: tuple[str, ...] = ("default",)
@@ -75,6 +74,10 @@ class Components:
     """C: orthonormal rows, of falling variance."""
     name: str = "pca"
 
+    def __post_init__(self) -> None:
+        if self.recipe.channels * min(SIDE, self.recipe.size_px) ** 2 != len(self.mean):
+            raise ValueError(f"components of {len(self.mean)} pixels do not fit slices of {self.recipe.size_px} px")
+
     @property
     def dim(self) -> int:
         """Number of components."""
@@ -91,8 +94,10 @@ class Components:
             ValueError: see `preprocess`.
         """
         prepared = preprocess(volume, self.recipe, every_slice=every_slice)
+        pictures = to_slices(prepared.voxels)
+        by_contrast = np.split(pictures, len(volume.contrasts), axis=1)
         return Tokens(
-            cls=(shrunk(views(prepared, self.recipe)) - self.mean) @ self.components.T,
+            cls=(shrunk(np.concatenate(by_contrast)) - self.mean) @ self.components.T,
             patch=None,
             storage=None,
             grid=(0, 0),

@@ -1,38 +1,41 @@
-"""How slices become the pictures that a model of others was trained on: its statistics stand with the encoder."""
+"""What a model of others expects of its pixels, as a part of its first layer: so it cannot be forgotten or differ."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from braindino.model.foreign import KERNEL
 
-@dataclass(frozen=True)
-class Pixels:
-    """y_c = (w(x) - mean_c) / std_c for each channel c of the model, where x is the one channel of a slice.
+BIAS = "patch_embed.proj.bias"
 
-    w(x) = clip((x - low) / (high - low), 0, 1) with the `window` (low, high), or x without one.
+
+def for_grey(
+    state: Mapping[str, Tensor], mean: Sequence[float], std: Sequence[float], window: tuple[float, float]
+) -> dict[str, Tensor]:
+    """Weights for grey x that give what `state` gives for channels y_c = ((x - low) / (high - low) - mean_c) / std_c.
+
+    The map is affine, and so is the patch embedding k * y + b. Hence, with s_c = 1 / (std_c (high - low)), the kernel
+    of x is the sum over c of k_c s_c, and its bias b - the sum over c and the pixels of k_c (low s_c + mean_c / std_c).
+    Nothing is clipped: a pixel beyond the window lies below 0 or above 1.
+
+    Args:
+        state: weights of a `VisionTransformer`.
+        mean: of each channel, in [0, 1].
+        std: of each channel, above 0.
+        window: the values (low, high) of x that are 0 and 1, black and white.
+
+    Raises:
+        ValueError: another number of channels than of means and deviations.
     """
-
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    """Per channel of the model, after the window."""
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
-    """Per channel of the model, after the window."""
-    window: tuple[float, float] | None = None
-    """Values of a slice (in standard deviations of the brain) that become 0 and 1, black and white."""
-
-    def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
-            raise ValueError(f"pixels need a mean and a std above 0 per channel, got {self.mean} and {self.std}")
-        if self.window is not None and not self.window[0] < self.window[1]:
-            raise ValueError(f"pixels.window must rise, got {self.window}")
-
-    def __call__(self, slices: Float[Tensor, "view 1 row column"]) -> Float[Tensor, "view channel row column"]:
-        """The pictures of some slices."""
-        if self.window is not None:
-            low, high = self.window
-            slices = ((slices - low) / (high - low)).clamp(0, 1)
-        mean, std = (torch.tensor(values, device=slices.device)[:, None, None] for values in (self.mean, self.std))
-        return (slices - mean) / std
+    kernel, bias = state[KERNEL].double(), state[BIAS].double()
+    if not kernel.shape[1] == len(mean) == len(std):
+        raise ValueError(f"weights of {kernel.shape[1]} image channels, but statistics of {len(mean)}")
+    (low, high), means, stds = window, torch.tensor(mean).double(), torch.tensor(std).double()
+    scale = 1 / (stds * (high - low))
+    shift = low * scale + means / stds
+    grey = torch.einsum("dcij,c->dij", kernel, scale)[:, None]
+    offset = torch.einsum("dcij,c->d", kernel, shift)
+    return dict(state) | {KERNEL: grey.float(), BIAS: (bias - offset).float()}

@@ -6,13 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 
-from braindino.config import to_dict
-from braindino.model.pixels import Pixels
 from braindino.model.vit import VisionTransformer
 from braindino.model.weights import digest
-from braindino.record import digest as digest_of
 from braindino.types import Tokens, Volume
 from braindino.volume.preprocess import preprocess, slice_positions_mm, to_slices
 from braindino.volume.recipe import Recipe
@@ -31,23 +27,17 @@ class SliceEncoder:
     name: str
     model: VisionTransformer
     recipe: Recipe
-    pixels: Pixels | None = None
-    """Of a model of others: how a slice becomes its picture. None: the slice is the picture."""
-    licence: str = ""
-    """Terms of the weights of others."""
-    domain: str = ""
-    """What the weights of others were trained on, to stand beside results."""
 
     def __post_init__(self) -> None:
         if self.recipe.size_px % self.model.config.patch_size:
             raise ValueError(
                 f"recipe.size_px {self.recipe.size_px} is no multiple of the patch size {self.model.config.patch_size}"
             )
-        channels = self.recipe.channels if self.pixels is None else len(self.pixels.mean)
-        if self.model.config.in_channels != channels or (self.pixels is not None and self.recipe.neighbours):
+        channels = self.recipe.channels
+        if self.model.config.in_channels != channels:
             raise ValueError(
                 f"model.in_channels is {self.model.config.in_channels}, but recipe.neighbours "
-                f"{self.recipe.neighbours} gives {channels}" + ("" if self.pixels is None else ", repeated")
+                f"{self.recipe.neighbours} gives {channels}"
             )
         self.model.eval().requires_grad_(False)
 
@@ -57,22 +47,22 @@ class SliceEncoder:
         return self.model.config.dim
 
     def digest(self) -> str:
-        """SHA-256 over all weights, and over what is done to the pixels where that is not nothing."""
-        if self.pixels is None:
-            return digest(self.model)
-        return digest_of({"weights": digest(self.model), "pixels": to_dict(self.pixels)})
+        """SHA-256 over all weights."""
+        return digest(self.model)
 
     @torch.inference_mode()
     def tokens(self, volume: Volume, *, patches: bool = False, every_slice: bool = False) -> Tokens:
         """CLS (and with `patches` storage and patch) tokens of every slice of every contrast."""
         prepared = preprocess(volume, self.recipe, every_slice=every_slice)
-        slices = views(prepared, self.recipe)
+        pictures = to_slices(prepared.voxels)
+        channels, (rows, columns) = self.model.config.in_channels, pictures.shape[2:]
+        views = pictures.reshape(len(pictures), -1, channels, rows, columns).transpose(1, 0, 2, 3, 4)
+        slices = views.reshape(-1, channels, rows, columns)
         device = next(self.model.parameters()).device
         size = max(1, BATCH_PIXELS // self.recipe.size_px**2)
         cls, storage, patch = [], [], []
         for start in range(0, len(slices), size):
-            part = torch.from_numpy(slices[start : start + size]).to(device)
-            output = self.model(part if self.pixels is None else self.pixels(part))
+            output = self.model(torch.from_numpy(slices[start : start + size]).to(device))
             cls.append(output.cls.cpu().numpy())
             if patches:
                 storage.append(output.storage.cpu().numpy())
@@ -87,11 +77,3 @@ class SliceEncoder:
             contrasts=tuple(c for c in volume.contrasts for _ in range(prepared.voxels.shape[3])),
             prepared=prepared,
         )
-
-
-def views(prepared: Volume, recipe: Recipe) -> Float32[np.ndarray, "view channel row column"]:
-    """Every slice of every contrast of a prepared volume as a picture, all slices of the first contrast first."""
-    pictures = to_slices(prepared.voxels)
-    channels, (rows, columns) = recipe.channels, pictures.shape[2:]
-    by_contrast = pictures.reshape(len(pictures), -1, channels, rows, columns).transpose(1, 0, 2, 3, 4)
-    return by_contrast.reshape(-1, channels, rows, columns)
