@@ -24,7 +24,11 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WINDOW = (-3.0, 3.0)
 """What is black and what is white, in standard deviations from the mean of the brain. Ours, since a scan has no scale
 of its own: black is the background of the recipe."""
-RECIPE = Recipe(background=WINDOW[0], size_px=224)
+RECIPES = {
+    "published": Recipe(background=WINDOW[0], size_px=224),
+    "paper": Recipe(background=-3.0, size_px=224, clip_percent=(1.0, 99.0)),
+}
+"""The paper's loader of tasks clips at the 1st and 99th percentile."""
 LICENCE = "DINOv3 License: passed on under the same terms only, with an acknowledgement"
 DOMAIN = "photographs of the web (LVD-1689M)"
 
@@ -58,4 +62,4 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
     with torch.device("meta"):
         model = VisionTransformer(config)
     model.load_state_dict(state, assign=True)
-    return SliceEncoder("dinov3", model, RECIPE)
+    return SliceEncoder("dinov3", model, RECIPES[variant or VARIANTS[0]])

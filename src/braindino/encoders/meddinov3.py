@@ -20,11 +20,11 @@ HU_MEAN, HU_STD, HU_LEAST = 65.11, 178.02, -1000.0
 """Of MedDINOv3's CT slices: one mean and one deviation for all of them, and the value of air, to which it clips."""
 RECIPES = {
     "published": Recipe(background=(HU_LEAST - HU_MEAN) / HU_STD, size_px=256),
-    "paper": Recipe(background=-3.0, size_px=224),
+    "paper": Recipe(background=-3.0, size_px=224, clip_percent=(1.0, 99.0)),
 }
 """`published`, for MedDINOv3: its slices of 256 px, one mean and deviation, none per channel. MR has no unit in which
 they could hold for all scans, so they are those of each brain; around it lies what air is in CT.
-`paper`, for the weights of the BrainDINO paper: its z-scored slices of 224 px."""
+`paper`, for the weights of the BrainDINO paper: the z-scored slices of 224 px of its tasks."""
 
 LICENCE = "that under which the file was published"
 DOMAIN = "axial slices of CT, 16 data sets (MedDINOv3); slices of brain MR, 20 data sets (the BrainDINO paper)"
