@@ -110,7 +110,8 @@ class Tokens:
     """Contrast of each view; all slices of the first contrast come first. A view of several contrasts at once names
     them joined, as "T1w+FLAIR"."""
     prepared: Volume
-    """The volume on the encoder's own grid, with its brain mask and label map."""
+    """The volume on the encoder's own grid, with its brain mask and label map; a box has the axes of its recipe, which
+    need not be RAS (the affine says where they point)."""
 
 
 @runtime_checkable

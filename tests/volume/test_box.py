@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from braindino.config import from_dict, to_dict
-from braindino.volume.box import BoxRecipe, patch_affine, to_box
+from braindino.volume.box import BoxRecipe, patch_affine, restore_patches, to_box
 from braindino.volume.recipe import Limits
 from phantom import head
 
@@ -139,9 +139,22 @@ def test_labels_follow_by_the_nearest_voxel(volume):
 
 def test_centre_of_a_patch():
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    patches = patch_affine(affine, (16, 16, 16))
+    patches = patch_affine(affine, 16)
     assert np.allclose(world(patches, (0, 0, 0)), 15.0)
+    assert np.allclose(world(patch_affine(affine, 32, first=0), (1, 0, 0)), (64.0, 0, 0))
     assert np.allclose(world(patches, (1, 0, 0)), (15.0 + 32.0, 15.0, 15.0))
+
+
+def test_a_map_of_patches_comes_back_to_the_scan_from_any_order_of_axes(volume):
+    recipe = replace(PLAIN, orientation="SLP", size=(32, 32, 32), size_rule="resize")
+    box = to_box(volume, recipe)
+    patches = patch_affine(box.affine, 8)
+    indices = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1)
+    centres = indices @ patches[:3, :3].T + patches[:3, 3]
+    back = restore_patches(centres.transpose(3, 0, 1, 2), patches, volume)  # each patch holds its place in the world
+    at = (20, 24, 18)
+    assert np.allclose(back[:, *at], world(volume.affine, at), atol=1e-3)
+    assert back.shape == (3, 40, 48, 36) and np.allclose(back[:, 0, 0, 0], centres.reshape(-1, 3).min(0), atol=1e-3)
 
 
 def test_a_recipe_is_plain_data_with_a_name_of_its_own():

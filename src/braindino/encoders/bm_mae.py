@@ -57,6 +57,8 @@ class JointEncoder:
     domain: str = DOMAIN
     name: str = "bm_mae"
     dim: int = DIM
+    patch: int = PATCH
+    """Voxels of the box along each side of a patch."""
 
     def digest(self) -> str:
         """SHA-256 over all weights."""
@@ -78,7 +80,7 @@ class JointEncoder:
             cls=np.concatenate([cls.cpu().numpy() for cls, _ in outputs]),
             patch=np.concatenate([patch.mean(dim=1).cpu().numpy() for _, patch in outputs]) if patches else None,
             storage=None,
-            grid=tuple(side // PATCH for side in box.voxels.shape[1:]),
+            grid=tuple(side // self.patch for side in box.voxels.shape[1:]),
             position_mm=np.zeros(len(views), np.float32),
             contrasts=("+".join(volume.contrasts),) if self.joint else volume.contrasts,
             prepared=box,
@@ -110,8 +112,7 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> JointEnco
     content = read_tensors(path)
     try:
         content = named(content)
-        layout = _layout(0)
-        prefix = prefix_of(content, layout)
+        prefix = prefix_of(content, layout_of(0))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if prefix is None:
@@ -124,11 +125,11 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> JointEnco
         raise ValueError(f"{path} has no tokenizer of t1, which the variant 'paper' sends every contrast through")
     with torch.device("meta"):
         model = JointViT(found)
-    report = load_published(path, content, prefix, model, _layout(len(found)))
+    report = load_published(path, content, prefix, model, layout_of(len(found)))
     return JointEncoder(model, RECIPES[kind], kind != "paper", report)
 
 
-def _layout(contrasts: int) -> Layout:
+def layout_of(contrasts: int) -> Layout:
     """The layout with so many tokenizers."""
     return Layout(
         "BM-MAE",

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float32
 from nibabel import orientations
+from scipy.ndimage import affine_transform
 
 from braindino.config import to_dict
 from braindino.record import digest
@@ -30,7 +31,10 @@ LEAST_BRAIN = 0.5
 
 @dataclass(frozen=True)
 class BoxRecipe:
-    """What a 3-D encoder expects. The steps are taken in the order of the fields, intensities before any padding."""
+    """What a 3-D encoder expects.
+
+    Steps: brain, orientation, spacing, extent, size, intensities, padding (the intensities `paper` before spacing).
+    """
 
     size: Triple
     """Voxels along each axis of the box, in the order of `orientation`; with `size_rule` "multiple" what each side is
@@ -130,11 +134,34 @@ def to_box(volume: Volume, recipe: BoxRecipe) -> Volume:
     return replace(box, quality=found, history=(*volume.history, told, sentence))
 
 
-def patch_affine(affine: Float[np.ndarray, "4 4"], patch: Triple) -> Float[np.ndarray, "4 4"]:
-    """Index of a patch of `patch` voxels to the world position of its centre, in mm, from the affine of the box."""
-    index = np.diag([*map(float, patch), 1.0])
-    index[:3, 3] = [(side - 1) / 2 for side in patch]
+def patch_affine(affine: Float[np.ndarray, "4 4"], patch: int, first: float | None = None) -> Float[np.ndarray, "4 4"]:
+    """Index of a patch to the world position of its centre, in mm.
+
+    Args:
+        affine: of the box (`Tokens.prepared`).
+        patch: voxels from one patch to the next, along each axis.
+        first: voxel on which the first patch is centred; None: the middle of voxels 0 to `patch` - 1.
+    """
+    index = np.diag([patch, patch, patch, 1.0])
+    index[:3, 3] = (patch - 1) / 2 if first is None else first
     return np.asarray(affine @ index)
+
+
+def restore_patches(
+    maps: Float[np.ndarray, "n x y z"], patches: Float[np.ndarray, "4 4"], original: Volume
+) -> Float32[np.ndarray, "n i j k"]:
+    """Carry maps of one number per patch to the grid of the scan, linearly; beyond the outermost patches theirs.
+
+    Args:
+        maps: in the order of the patch tokens.
+        patches: their affine (see `patch_affine`).
+        original: the volume that was encoded.
+    """
+    inverse = np.linalg.inv(patches) @ original.affine
+    shape = original.voxels.shape[1:]
+    return np.stack(
+        [affine_transform(m.astype(np.float32), inverse, output_shape=shape, order=1, mode="nearest") for m in maps]
+    )
 
 
 def _turned(volume: Volume, codes: str) -> Volume:
@@ -181,7 +208,7 @@ def _shown(volume: Volume, recipe: BoxRecipe) -> Volume:
     centres = []
     for part, length, step in zip(bounding_box(volume.brain_mask), recipe.extent, volume.spacing_mm, strict=True):
         count = max(1, round(length / step))
-        start = round((part.start + part.stop - 1) / 2 - (count - 1) / 2)
+        start = (part.start + part.stop - count + 1) // 2
         centres.append(start + np.arange(count))
     return _sampled(volume, centres)
 
