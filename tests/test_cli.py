@@ -45,7 +45,7 @@ CASES = [
     ("encode {0}/cohort --weights {0}/none.safetensors --out {0}/out", "none.safetensors"),
     ("encode {0}/cohort --weights {0}/foreign.safetensors --out {0}/out", "foreign.safetensors"),
     ("encode {0}/cut --weights {1} --out {0}/out", "truncated"),
-    ("encode {0}/cohort --weights {1} --encoder dino --out {0}/out", "did you mean 'braindino'"),
+    ("encode {0}/cohort --weights {1} --encoder braindin --out {0}/out", "did you mean 'braindino'"),
     ("fit --task brain_age --root {0}/none --features {0}/none --out {0}/out", "none"),
     ("fit --task brain_aeg --root {0}/cohort --features {0}/none --out {0}/out", "did you mean 'brain_age'"),
     ("fit --task brain_age --root {0}/cohort --features {0}/empty --out {0}/out", "run 'braindino encode'"),

@@ -138,6 +138,8 @@ def _grid(encoder: Encoder) -> tuple[int, int]:
     """Side of the patch grid and side of a patch in pixels; ValueError where the encoder does not take slices."""
     if not isinstance(encoder.recipe, Recipe):
         raise ValueError(f"encoder {encoder.name!r} takes whole volumes; this head learns on the patches of slices")
+    if not hasattr(encoder, "model"):
+        raise ValueError(f"encoder {encoder.name!r} gives no patch tokens; a dense head cannot use it")
     patch: Any = encoder
     size = int(patch.model.config.patch_size)
     return encoder.recipe.size_px // size, size

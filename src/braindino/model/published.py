@@ -14,7 +14,7 @@ from braindino.model.dialects import canonical
 from braindino.model.foreign import unusable
 from braindino.model.key_report import Line, Report
 
-WRAPPERS = ("state_dict", "model", "module", "backbone", "encoder", "net")
+WRAPPERS = ("state_dict", "model", "module", "backbone", "encoder", "uniformer", "net")
 """What may stand before the names of a network, in any order and number: what trainers and wrappers put there."""
 BESIDE = (r"(epoch|global_step|loops|callbacks|optimizer\w*|(lr_)?scheduler\w*|hparams_name|hyper_parameters)(\..*)?",)
 """What a training checkpoint holds beside its state dict."""
