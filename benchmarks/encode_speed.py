@@ -98,6 +98,9 @@ def main():
     parser.add_argument("--volumes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--weights", type=Path)
+    parser.add_argument(
+        "--arms", nargs="*", help="only ours and these; the table is then named after the first of them"
+    )
     options = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":
         parser.error("set OMP_NUM_THREADS=1: all arms run on one thread")
@@ -109,6 +112,7 @@ def main():
         model = VisionTransformer(preset("small", layer_scale=1.0), torch.Generator().manual_seed(0))
         exact = SliceEncoder("random", model, RECIPE)
     brain = replace(exact, variant="brain")
+    half = replace(exact, recipe=replace(exact.recipe, slices=64))
     with tempfile.TemporaryDirectory() as place:
         theirs = three_channels(exact.model, Path(place) / "model")
         image, mask = make_scan(Path(place))
@@ -124,7 +128,9 @@ def main():
             "transformers, batches of 32": peer(32),
             "transformers, batches of 8": peer(8),
             "ours, variant brain": lambda: encode(cases, brain),
+            "ours, 64 slices": lambda: encode(cases, half),
         }
+        arms = {name: arm for name, arm in arms.items() if options.arms is None or name in ("ours", *options.arms)}
         cpu, wall = {name: [] for name in arms}, {name: [] for name in arms}
         for number in range(options.rounds):
             for name in np.roll(list(arms), number):
@@ -138,6 +144,7 @@ def main():
         prepared = np.ascontiguousarray(to_slices(preprocess(volume, RECIPE).voxels))
         apart = float(np.abs(user_features(theirs, prepared, 32) - tokens.cls).max())
         near = cosine(brain.tokens(volume).cls, tokens.cls)
+        means = (half.tokens(volume).cls.mean(0)[None], tokens.cls.mean(0)[None])
         kept = [float(brain._kept(torch.from_numpy(prepared[n : n + 8])).float().mean()) for n in range(0, 128, 8)]
     lines = [
         "| arm | median CPU s per volume | over ours | rounds, min to max | median wall s |",
@@ -156,10 +163,11 @@ def main():
         f"Largest difference of the CLS tokens from transformers' on the same slices: {apart:.1e}.",
         f"Cosine of `brain` with the exact CLS tokens: mean {near.mean():.4f}, least {near.min():.4f}; "
         f"{np.mean(kept):.0%} of the patches are kept.",
+        f"Cosine of the mean over 64 slices with the mean over 128: {float(cosine(*means)[0]):.4f}.",
     ]
     print("\n" + "\n".join(lines))
-    result = RESULT.with_stem("encode_speed_trained") if options.weights else RESULT
-    result.write_text("\n".join(lines) + "\n")
+    stem = "_".join(["encode_speed", *(["trained"] * bool(options.weights)), *(options.arms or [])[:1]])
+    RESULT.with_stem(stem.replace("ours, ", "").replace(" ", "_")).write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
