@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/conformal_coverage.py --out benchmarks/results/conformal_coverage.tsv
 
-Split-conformal theory asks for subjects that nothing was chosen on; here strengths (linear) and the moment to stop
-(mlp) are chosen on the very subjects that give the threshold. Simulated features (100 training, 39 validation, 400
+Split-conformal theory asks for subjects that nothing was chosen on; here strengths (or, of networks, the moment to
+stop) are chosen on the very subjects that give the threshold. Simulated features (100 training, 39 validation, 400
 test subjects, 64 features, four of them informative): mean coverage over draws, and its standard error.
 """
 
@@ -24,12 +24,13 @@ SIZES = (100, 39, 400)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--heads", nargs="+", default=["linear"], help="for example linear mlp")
     parser.add_argument("--draws", type=int, default=60)
     parser.add_argument("--coverage", type=float, default=0.9)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows = []
-    for name in ("linear", "mlp"):
+    for name in options.heads:
         for kind in ("classification", "regression"):
             held = np.array([covered(name, kind, seed, options.coverage) for seed in range(options.draws)])
             rows.append({

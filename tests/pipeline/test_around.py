@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from braindino import catalog
+from braindino.cli import main
 from braindino.pipeline.around import Asked
 from braindino.pipeline.design import design
 from braindino.pipeline.fit import fit, read_head, write_head
@@ -194,3 +195,16 @@ def test_what_has_no_meaning_is_refused():
         predict(regression, replace(features, contrasts=("FLAIR",) * 3), fit(regression, features))
     with pytest.raises(ValueError, match="dense head does not use them"):
         Asked(combat=True).check(replace(regression, kind="segmentation"))
+
+
+def test_from_the_command_line(tmp_path, cohort, weights, capsys):
+    task = f"--task brain_age --root {cohort} --cohort synthetic --features {tmp_path}/f"
+    main(f"encode synthetic={cohort} --weights {weights} --contrasts T1w --out {tmp_path}/f".split())
+    main(f"fit {task} --head linear --coverage 0.5 --out {tmp_path}/h".split())
+    main(f"predict {task} --head {tmp_path}/h --out {tmp_path}/p".split())
+    table = read_predictions(tmp_path / "p").table
+    assert (table["low"] < table["output"]).all() and table["out_of_domain"].between(0, 100).all()
+    with pytest.raises(SystemExit):
+        main(f"fit {task} --calibrate temperature --out {tmp_path}/other".split())
+    assert "calibration is for class probabilities, but brain_age is regression" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()

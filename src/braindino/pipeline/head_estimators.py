@@ -36,7 +36,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         random_state: seed of that draw and of the head; a RandomState or None as elsewhere in scikit-learn.
     """
 
-    def __init__(self, head: str = "linear", *, validation_fraction: float = 0.2, random_state: int | None = 0) -> None:
+    def __init__(self, head: Any = "linear", *, validation_fraction: Any = 0.2, random_state: Any = 0) -> None:
         self.head = head
         self.validation_fraction = validation_fraction
         self.random_state = random_state
@@ -71,7 +71,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 class HeadRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A head on features that gives a value; arguments as those of `HeadClassifier`, groups drawn as a whole."""
 
-    def __init__(self, head: str = "linear", *, validation_fraction: float = 0.2, random_state: int | None = 0) -> None:
+    def __init__(self, head: Any = "linear", *, validation_fraction: Any = 0.2, random_state: Any = 0) -> None:
         self.head = head
         self.validation_fraction = validation_fraction
         self.random_state = random_state
