@@ -106,9 +106,8 @@ def main() -> None:
         for what in (clustered, families, difference_mae, difference_auc, difference_dice, median_survival):
             metric, used, draw = what(n)
             rows += counted(metric, what.__name__, n, repeats, used, draw)
-    table = pd.DataFrame(rows)
-    write_table(options.out, table)
-    print(table.to_string(index=False))
+        write_table(options.out, pd.DataFrame(rows))
+    print(pd.DataFrame(rows).to_string(index=False))
     print(f"{time.process_time() - begun:.0f} seconds")
 
 
