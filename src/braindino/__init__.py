@@ -30,10 +30,12 @@ _PUBLIC = {
     "read_case": "braindino.volume.io",
     "read_features": "braindino.pipeline.encode",
     "read_foreign": "braindino.model.foreign",
+    "read_split": "braindino.pipeline.split",
     "read_volume": "braindino.volume.io",
     "report": "braindino.pipeline.report",
     "score": "braindino.pipeline.score",
     "synthesize": "braindino.pipeline.synthesize",
+    "write_split": "braindino.pipeline.split",
     "Recipe": "braindino.volume.recipe",
     "SynthesisConfig": "braindino.synthesis.config",
 }

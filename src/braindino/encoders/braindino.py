@@ -18,4 +18,6 @@ def load(weights: Path, *, seed: int = 0) -> SliceEncoder:
     """
     path = Path(weights)
     model, metadata = load_encoder(path / "encoder.safetensors" if path.is_dir() else path)
-    return SliceEncoder("braindino", model, from_dict(metadata["recipe"], Recipe))
+    told = metadata["source"].get("seen")
+    seen = None if told is None else frozenset(told)
+    return SliceEncoder("braindino", model, from_dict(metadata["recipe"], Recipe), seen)

@@ -18,4 +18,4 @@ def load(weights: Path, *, seed: int = 0) -> SliceEncoder:
     path = Path(weights)
     model, metadata = load_encoder(path / "encoder.safetensors" if path.is_dir() else path)
     twin = VisionTransformer(model.config, torch.Generator().manual_seed(seed))
-    return SliceEncoder("random_init", twin, from_dict(metadata["recipe"], Recipe))
+    return SliceEncoder("random_init", twin, from_dict(metadata["recipe"], Recipe), frozenset())

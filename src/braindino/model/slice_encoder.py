@@ -27,6 +27,8 @@ class SliceEncoder:
     name: str
     model: VisionTransformer
     recipe: Recipe
+    seen: frozenset[str] | None = None
+    """Digests of the subjects that it was pretrained on; None where its file does not tell."""
 
     def __post_init__(self) -> None:
         if self.recipe.size_px % self.model.config.patch_size:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from braindino import catalog
+from braindino.pipeline.leakage import read_seen, write_seen
 from braindino.progress import progress
 from braindino.record import read_record, read_table, write_array, write_record, write_table
 from braindino.types import Case, Encoder, Features, Pooling, Scan, Tokens
@@ -82,6 +83,7 @@ def encode(
         recipe=encoder.recipe.hash(),
         contrasts=views,
         pooling=pooling,
+        seen=getattr(encoder, "seen", None),
     )
 
 
@@ -99,11 +101,12 @@ def _pooled(tokens: Tokens, pooling: Pooling) -> Float32[np.ndarray, "view dim"]
 
 
 def write_features(features: Features, out: Path, parents: Mapping[str, str] | None = None) -> None:
-    """Write `values.npy`, `position_mm.npy`, `cases.tsv` and the record."""
+    """Write `values.npy`, `position_mm.npy`, `cases.tsv`, `seen.json` where the encoder tells it, and the record."""
     out = Path(out)
     for name, array in (("values", features.values), ("position_mm", features.position_mm)):
         write_array(out / f"{name}.npy", array)
     write_table(out / "cases.tsv", features.cases)
+    write_seen(features.seen, out)
     write_record(out, "encode", features_config(features), parents=parents, facts={"failed": _failed(features)})
 
 
@@ -125,6 +128,7 @@ def read_features(folder: Path) -> Features:
         values=np.load(folder / "values.npy", allow_pickle=False),
         position_mm=np.load(folder / "position_mm.npy", allow_pickle=False),
         cases=read_table(folder / "cases.tsv", text=CASE_COLUMNS),
+        seen=read_seen(folder),
         **{**config, "contrasts": tuple(config["contrasts"])},
     )
 

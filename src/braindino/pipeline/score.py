@@ -9,6 +9,7 @@ The rules, stated once:
   standard deviation over seeds, which is a different quantity from the interval.
 - Comparisons are made in the task's headline metric, between encoders with the same head and between every model
   and the prior head. One family for Holm's correction: all comparisons of one split under one perturbation.
+- Numbers of one protocol (see docs/tasks.md) are never put together or compared with those of another.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from braindino.stats.metrics import METRICS, Metric
 from braindino.stats.sheets import Model, Sheet, read_sheets
 
 PRIOR = "prior"
-GROUP = ("task", "perturbation", "severity", "split")
+GROUP = ("task", "perturbation", "severity", "protocol", "split")
 METRIC_COLUMNS = (
-    *("task", "encoder", "head", "fraction", "seed", "perturbation", "severity", "split"),
+    *("task", "encoder", "head", "fraction", "seed", "perturbation", "severity", "protocol", "split"),
     *("metric", "value", "low", "high", "seed_sd", "subjects", "failed"),
 )
 COMPARISON_COLUMNS = (
-    *("task", "perturbation", "severity", "split", "metric", "a", "b", "fraction"),
+    *("task", "perturbation", "severity", "protocol", "split", "metric", "a", "b", "fraction"),
     *("difference", "low", "high", "p", "p_holm", "test", "subjects"),
 )
 
@@ -84,7 +85,7 @@ def score(predictions: pd.DataFrame | Sequence[pd.DataFrame], *, draws: int = DR
         metrics.extend(_metric_rows(bench))
         pairs.extend(_comparison_rows(bench))
     compared = pd.DataFrame(pairs, columns=list(COMPARISON_COLUMNS))
-    family = compared.groupby(["perturbation", "severity", "split"])["p"]
+    family = compared.groupby(["perturbation", "severity", "protocol", "split"])["p"]
     compared["p_holm"] = family.transform(lambda p: comparisons.holm(p.to_numpy(float)))
     return Scores(pd.DataFrame(metrics, columns=list(METRIC_COLUMNS)), compared, draws, seed)
 
@@ -226,7 +227,9 @@ def read_scores(folder: Path) -> Scores:
         ValueError: not a finished scores folder, or a changed file.
     """
     config = read_record(Path(folder), "score")["config"]
-    text = ("task", "encoder", "head", "seed", "perturbation", "split", "metric")
+    text = ("task", "encoder", "head", "seed", "perturbation", "protocol", "split", "metric")
     metrics = read_table(Path(folder) / "metrics.tsv", text=text)
-    compared = read_table(Path(folder) / "comparisons.tsv", text=(*GROUP[:2], "split", "metric", "a", "b", "test"))
+    compared = read_table(
+        Path(folder) / "comparisons.tsv", text=(*GROUP[:2], "protocol", "split", "metric", "a", "b", "test")
+    )
     return Scores(metrics, compared, int(config["draws"]), int(config["seed"]))
