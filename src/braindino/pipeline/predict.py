@@ -149,7 +149,8 @@ def write_predictions(predictions: Predictions, out: Path, parents: Mapping[str,
     """Write `predictions.tsv` beside the label maps, and the record."""
     table = predictions.table
     write_table(Path(out) / "predictions.tsv", table)
-    config = {name: table[name].iloc[0] for name in ("task", "encoder", "head", "protocol", "split", "perturbation")}
+    named = ("task", "encoder", "head", "protocol", "split", "perturbation")
+    config = {name: table[name].iloc[0] for name in named if name in table}
     numbers = {name: float(table[name].iloc[0]) for name in ("fraction", "seed", "severity")}
     facts = {"cases": len(table), "failed": int((table["status"] != "ok").sum())}
     write_record(Path(out), "predict", config | numbers, parents=parents, facts=facts)
