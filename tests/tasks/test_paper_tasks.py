@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,3 +105,19 @@ def test_atlas_without_days_is_left_out(tmp_path):
     assert len(task.cases) == 24 and task.cohort == "atlas2"
     few, many = ({c.subject for c in training_cases(task, fraction, 2)} for fraction in (0.2, 0.6))
     assert few < many
+
+
+def test_the_table_in_the_docs_has_every_task_with_what_it_says():
+    text = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    table = text.partition("## The tasks")[2].partition("**A transformation")[0]
+    rows = {
+        row[0].strip("` "): row
+        for row in (line.strip("| ").split(" | ") for line in table.splitlines() if "`" in line[:5])
+    }
+    assert sorted(rows) == sorted(catalog.names("tasks"))
+    for name, (_, _, _, contrasts, target, unit, *_) in rows.items():
+        task = question(name)
+        assert contrasts == ("each scan alone" if name == "sequence" else ", ".join(task.contrasts))
+        assert unit.startswith(task.unit) and ("log1p" in str(rows[name])) == (task.transform == "log1p")
+        derived = name in ("sequence", "one_year_survival")
+        assert derived or all(f"`{column}`" in target for column in task.target)
