@@ -108,7 +108,7 @@ def test_the_verbs_use_and_refuse_split_files(tmp_path, cohort, weights, capsys)
     table = read_table(tmp_path / "p" / "predictions.tsv")
     assert set(table["protocol"]) == {"site:north"} and set(table["site"]) == {"north"}
     for wrong, message in (
-        (["--protocol", "paper"], "--split-file says the protocol"),
+        (["--protocol", "paper"], "a split file says the protocol"),
         (["--task", "brain_age"], "task brain_age"),
     ):
         with pytest.raises(SystemExit):

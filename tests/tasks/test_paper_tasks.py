@@ -110,10 +110,8 @@ def test_atlas_without_days_is_left_out(tmp_path):
 def test_the_table_in_the_docs_has_every_task_with_what_it_says():
     text = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
     table = text.partition("## The tasks")[2].partition("**A transformation")[0]
-    rows = {
-        row[0].strip("` "): row
-        for row in (line.strip("| ").split(" | ") for line in table.splitlines() if "`" in line[:5])
-    }
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if "`" in line[:5]]
+    rows = {cells[0].strip("`"): cells for cells in lines}
     assert sorted(rows) == sorted(catalog.names("tasks"))
     for name, (_, _, _, contrasts, target, unit, *_) in rows.items():
         task = question(name)

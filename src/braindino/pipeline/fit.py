@@ -72,6 +72,8 @@ def load_task(
         LeakageError: a split file with a subject or a family on two sides.
     """
     build = catalog.load("tasks", name).build
+    if split is not None and (protocol, seed) != ("three_way", 0):
+        raise ValueError("a split file says the protocol and the split; leave protocol and the seed of the split out")
     words = [root] if isinstance(root, str | Path) else list(root)
     if not words:
         raise ValueError("a task needs the folder of its cohort: give --root [COHORT=]PATH, once or several times")

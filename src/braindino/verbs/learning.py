@@ -121,8 +121,6 @@ class TaskFlags:
         """The task."""
         from braindino.pipeline.fit import load_task
 
-        if self.split_file and (self.protocol, self.split_seed) != ("three_way", 0):
-            raise ValueError("--split-file says the protocol and the split; leave --protocol and --split-seed out")
         chosen: Any = {"protocol": self.protocol, "split": self.split_file}
         return load_task(self.task, self.root, self.cohort, self.split_seed, **chosen)
 
