@@ -33,6 +33,7 @@ _PUBLIC = {
     "read_features": "braindino.pipeline.features",
     "read_patches": "braindino.pipeline.features",
     "read_foreign": "braindino.model.foreign",
+    "read_split": "braindino.pipeline.split",
     "read_volume": "braindino.volume.io",
     "report": "braindino.pipeline.report",
     "save_pretrained": "braindino.model.pretrained",
@@ -43,6 +44,7 @@ _PUBLIC = {
     "How": "braindino.pipeline.encoding",
     "HeadClassifier": "braindino.pipeline.head_estimators",
     "HeadRegressor": "braindino.pipeline.head_estimators",
+    "write_split": "braindino.pipeline.split",
     "Recipe": "braindino.volume.recipe",
     "SynthesisConfig": "braindino.synthesis.config",
 }

@@ -28,6 +28,8 @@ Level = Literal["cls", "patch"]
 """What features hold: a vector per view, or besides it every patch token of each view."""
 Calibration = Literal["none", "temperature", "isotonic"]
 """How class probabilities are calibrated on the validation subjects."""
+Transform = Literal["none", "log1p"]
+"""What a head learns in place of a target: the target itself, or ln(1 + target)."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -165,11 +167,13 @@ class Features:
     """Variant of the encoder."""
     patch: Path | None = None
     """Folder with the patch tokens of each case, `<row>.npy` (view, patch, dim) float16; None: not asked for."""
+    seen: frozenset[str] | None = None
+    """Digests of the subjects that the encoder was pretrained on (see `corpus.audit.name_digest`); None: not told."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A question with a known answer for each case, and a fixed three-way split by subject."""
+    """A question with a known answer for each case, and a fixed split by subject."""
 
     name: str
     kind: Kind
@@ -189,6 +193,10 @@ class Task:
     """Class names, in the order of the outputs, for classification."""
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Region name to the labels it unites, for segmentation."""
+    transform: Transform = "none"
+    """What the head learns of the target; predictions and metrics are in `unit` again."""
+    protocol: str = "three_way"
+    """How the split was made: `three_way`, `paper` (two-way: chosen and reported on validation), `site:NAME`."""
 
     def cases_of(self, split: Split) -> tuple[Case, ...]:
         """The cases whose subject belongs to `split`, in order of their names."""
@@ -213,6 +221,7 @@ class Predictions:
     """One row per case of the split, failed cases included."""
 
     table: pd.DataFrame
-    """Columns: task, encoder, head, fraction, seed, perturbation, severity, split, subject, case,
-    site, status, target columns (`target`, or `time` and `event`), output columns (`output`,
-    `output_<class>`, or region metrics for segmentation)."""
+    """Columns: task, encoder, head, fraction, seed, perturbation, severity, protocol, split, subject, case,
+    site, pretrained (was the encoder pretrained on the subject: yes, no, unknown), status, target columns
+    (`target`, or `time` and `event`), output columns (`output`, `output_<class>`, or region metrics for
+    segmentation)."""

@@ -1,6 +1,5 @@
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,31 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braindino import catalog
-from braindino.tasks import known, select, strata_of, three_way, training_cases
-from braindino.types import Case, Scan
-
-CONTRASTS = ("T1w", "T1ce", "T2w", "FLAIR")
-
-
-def cases(count=60):
-    rng = np.random.default_rng(0)
-    result = []
-    for number in range(count):
-        subject = f"s{number:03d}"
-        scans = tuple(Scan("c", subject, c, Path(f"{subject}_{c}.nii.gz"), label_map=Path("x")) for c in CONTRASTS)
-        row = {
-            "age": float(rng.uniform(20, 90)),
-            "diagnosis": "dementia" if number % 3 == 0 else "healthy",
-            "survival_days": float(rng.exponential(300)),
-            "event": int(rng.random() < 0.7),
-        }
-        result.append(Case(subject, scans, participant=row))
-    return tuple(result)
+from braindino.tasks import DRAWS, FRACTIONS, known, select, strata_of, three_way, training_cases
+from braindino.types import Case
+from people import cases, question
 
 
 @pytest.mark.parametrize("name", catalog.names("tasks"))
 def test_every_task_has_a_subject_wise_stratified_three_way_split(name):
-    task = catalog.load("tasks", name).build("c", cases(), 0)
+    task = question(name)
     assert set(task.split.values()) == {"train", "validation", "test"}
     members = {split: {case.subject for case in task.cases_of(split)} for split in ("train", "validation", "test")}
     assert sum(len(part) for part in members.values()) == len(set.union(*members.values())) == len(task.split)
@@ -43,21 +25,22 @@ def test_every_task_has_a_subject_wise_stratified_three_way_split(name):
         of_stratum = [subject for subject, value in strata.items() if value == stratum]
         share = np.mean([task.split[subject] == "test" for subject in of_stratum])
         assert share == pytest.approx(0.35, abs=0.12)
-    assert catalog.load("tasks", name).build("c", cases()[::-1], 0).split == task.split
-    assert catalog.load("tasks", name).build("c", cases(), 1).split != task.split
+    assert question(name, order=-1).split == task.split
+    assert question(name, seed=1).split != task.split
 
 
 @pytest.mark.parametrize("name", catalog.names("tasks"))
 def test_fractions_are_nested_stratified_and_inside_train(name):
-    task = catalog.load("tasks", name).build("c", cases(), 0)
+    task = question(name)
     for seed in range(3):
-        parts = [{c.subject for c in training_cases(task, f, seed)} for f in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)]
+        parts = [{c.subject for c in training_cases(task, f, seed)} for f in FRACTIONS]
         assert all(small <= large for small, large in pairwise(parts))
         assert parts[-1] == {case.subject for case in task.cases_of("train")}
         strata = {s: v for s, v in strata_of(task, task.cases_of("train")).items()}
         assert {strata[subject] for subject in parts[0]} == set(strata.values())
-    draws = [frozenset(c.subject for c in training_cases(task, 0.4, seed)) for seed in range(5)]
-    assert len(set(draws)) == 5
+    draws = [frozenset(c.subject for c in training_cases(task, 0.4, seed)) for seed in range(DRAWS)]
+    assert len(set(draws)) == DRAWS == 5
+    assert question(name).split == task.split  # no draw moves anybody
     with pytest.raises(ValueError, match="fraction is 0"):
         training_cases(task, 0.0, 0)
 

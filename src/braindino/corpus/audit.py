@@ -28,6 +28,11 @@ class LeakageError(ValueError):
     """A subject of a test cohort is in the corpus, and nobody has acknowledged it."""
 
 
+def name_digest(name: str) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of "cohort/subject": how an encoder tells whom it was trained on."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
 def voxel_hash(volume: Volume) -> str:
     """First 16 hexadecimal digits of the SHA-256 over shape and float32 voxels in RAS.
 

@@ -28,4 +28,6 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
     if is_pretrained(path):
         return from_pretrained(path, variant=kind)
     model, metadata = load_encoder(path / "encoder.safetensors" if path.is_dir() else path)
-    return SliceEncoder("braindino", model, from_dict(metadata["recipe"], Recipe), kind)
+    told = metadata["source"].get("seen")
+    seen = None if told is None else frozenset(told)
+    return SliceEncoder("braindino", model, from_dict(metadata["recipe"], Recipe), kind, seen)

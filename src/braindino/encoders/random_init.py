@@ -29,4 +29,4 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
     path = Path(weights)
     model, metadata = load_encoder(path / "encoder.safetensors" if path.is_dir() else path)
     twin = VisionTransformer(model.config, torch.Generator().manual_seed(seed))
-    return SliceEncoder("random_init", twin, from_dict(metadata["recipe"], Recipe), kind)
+    return SliceEncoder("random_init", twin, from_dict(metadata["recipe"], Recipe), kind, frozenset())

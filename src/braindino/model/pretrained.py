@@ -68,6 +68,7 @@ def save_pretrained(encoder: Encoder, folder: Path | str) -> Path:
         "vit": to_dict(kept),
         "recipe": to_dict(encoder.recipe),
         "digest": digest(model),
+        "seen": None if encoder.seen is None else sorted(encoder.seen),
     }
     record.write_bytes(folder / CARD, _card(encoder, told).encode())
     record.write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
@@ -90,7 +91,7 @@ def from_pretrained(folder: Path | str, *, variant: str = "exact") -> SliceEncod
         told = json.loads(path.read_text(encoding="utf-8"))
         own = told["braindino"]
         config, recipe = from_dict(own["vit"], ViTConfig), from_dict(own["recipe"], Recipe)
-        name, known = str(own["name"]), str(own["digest"])
+        name, known, seen = str(own["name"]), str(own["digest"]), own["seen"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} was not written by save_pretrained, or is damaged ({error}); weights of others go through "
@@ -99,7 +100,7 @@ def from_pretrained(folder: Path | str, *, variant: str = "exact") -> SliceEncod
     model = _own(folder, config) if told.get("model_type") == OWN else _from_transformers(folder, config)[1]
     if digest(model) != known:
         raise ValueError(f"{folder / WEIGHTS} is damaged: its tensors differ from their digest; copy it again")
-    return SliceEncoder(name, model, recipe, variant)
+    return SliceEncoder(name, model, recipe, variant, None if seen is None else frozenset(seen))
 
 
 def _from_transformers(folder: Path, wanted: ViTConfig) -> tuple[ViTConfig, VisionTransformer]:

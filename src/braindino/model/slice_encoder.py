@@ -41,6 +41,8 @@ class SliceEncoder:
     variant: str = "exact"
     """`exact`, or `brain`: patches that are background in all of `BRAIN_BATCH` slices in a row take no part. Several
     times faster, CLS only, and another encoder: a head learned on one does not serve the other."""
+    seen: frozenset[str] | None = None
+    """Digests of the subjects that it was pretrained on; None where its file does not tell."""
 
     def __post_init__(self) -> None:
         if self.recipe.size_px % self.model.config.patch_size:

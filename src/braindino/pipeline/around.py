@@ -16,6 +16,8 @@ from braindino.fitting.conformal import Conformal
 from braindino.fitting.domain import Domain
 from braindino.pipeline.design import Design, targets
 from braindino.pipeline.pooling import Fusion
+from braindino.tasks import answered
+from braindino.tasks import learned as learned_of
 from braindino.types import Calibration, Head, Task
 
 _READ = {"combat": combat, "calibration": calibration, "conformal": conformal, "domain": domain}
@@ -91,7 +93,7 @@ def fit_after(
         ValueError: too few validation subjects for what is asked.
     """
     output = outputs_of(head, validation)
-    truth = targets(task, validation.cases)
+    truth = learned_of(task, targets(task, validation.cases))
     calibrated = None
     if task.kind == "classification":
         truth = np.searchsorted(task.classes, truth)
@@ -121,13 +123,13 @@ def columns_of(around: Around, task: Task, head: Head, rows: Design) -> dict[str
     if around.calibration is not None:
         output = around.calibration.apply(output)
     names = [f"output_{name}" for name in task.classes] or ["output"]
-    columns = dict(zip(names, output.T, strict=True))
+    columns = dict(zip(names, answered(task, output).T, strict=True))
     if around.conformal is not None and task.classes:
         chosen = around.conformal.plausible(output)
         classes = np.array(task.classes)
         columns["set"] = np.array(["|".join(classes[row]) for row in chosen])
     elif around.conformal is not None:
-        columns["low"], columns["high"] = around.conformal.interval(output[:, 0]).T
+        columns["low"], columns["high"] = answered(task, around.conformal.interval(output[:, 0])).T
     if hasattr(head, "survival"):
         shares = head.survival(rows.x)
         columns |= {f"survival_{end:.9g}": share for end, share in zip(head.ends, shares.T, strict=True)}  # type: ignore[attr-defined]

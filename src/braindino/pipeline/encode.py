@@ -12,6 +12,7 @@ from braindino.config import to_dict
 from braindino.pipeline.encode_jobs import encode_parts
 from braindino.pipeline.encoding import OK, How, Row, rows
 from braindino.pipeline.features import case_table, identity, read_features, read_patches, views_of, write_features
+from braindino.pipeline.leakage import write_seen
 from braindino.pipeline.loading import EncoderChoice, load_encoder
 from braindino.pipeline.parts import PATCH, agreed, drop_parts, merge_parts, read_part
 from braindino.progress import progress
@@ -81,6 +82,7 @@ def encode(
         position_mm=np.stack([nowhere if r.position_mm is None else r.position_mm for r in found]),
         cases=case_table(cases, found),
         contrasts=views,
+        seen=getattr(encoder, "seen", None),
         **identity(encoder, how),
     )
 
@@ -127,8 +129,9 @@ def encode_folder(
         views = views_of(told)
         merge_parts(out, told, encoder.dim)
         write_table(out / "cases.tsv", case_table(cases, told))
+        seen = [path.name for path in (write_seen(getattr(encoder, "seen", None), out),) if path]
         patches = [f"{PATCH}/{path.name}" for path in sorted((out / PATCH).glob("*.npy"))]
-        files = ["values.npy", "position_mm.npy", "cases.tsv", *patches]
+        files = ["values.npy", "position_mm.npy", "cases.tsv", *seen, *patches]
         facts = {"failed": sum(r.status != OK for r in told), "recipe": to_dict(encoder.recipe)}
         write_record(out, "encode", config | {"contrasts": list(views)}, parents=parents, files=files, facts=facts)
         drop_parts(out)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float16
 
 from braindino.pipeline.encoding import OK, How, Row
+from braindino.pipeline.leakage import read_seen, write_seen
 from braindino.pipeline.parts import PATCH, patch_file
 from braindino.record import read_record, read_table, write_array, write_record, write_table
 from braindino.types import Case, Encoder, Features
@@ -19,11 +20,12 @@ IDENTITY = ("encoder", "encoder_digest", "recipe", "variant", "pooling", "pertur
 
 
 def write_features(features: Features, out: Path, parents: Mapping[str, str] | None = None) -> None:
-    """Write `values.npy`, `position_mm.npy`, `cases.tsv` and the record."""
+    """Write `values.npy`, `position_mm.npy`, `cases.tsv`, `seen.json` where the encoder tells it, and the record."""
     out = Path(out)
     for name, array in (("values", features.values), ("position_mm", features.position_mm)):
         write_array(out / f"{name}.npy", array)
     write_table(out / "cases.tsv", features.cases)
+    write_seen(features.seen, out)
     config = {name: getattr(features, name) for name in IDENTITY} | {"contrasts": list(features.contrasts)}
     failed = int((features.cases["status"] != OK).sum())
     write_record(out, "encode", config, parents=parents, facts={"failed": failed})
@@ -42,6 +44,7 @@ def read_features(folder: Path) -> Features:
         position_mm=np.load(folder / "position_mm.npy", allow_pickle=False),
         cases=read_table(folder / "cases.tsv", text=CASE_COLUMNS),
         contrasts=tuple(config["contrasts"]),
+        seen=read_seen(folder),
         patch=folder / PATCH if config.get("level") == "patch" else None,
         **{name: config[name] for name in IDENTITY if name in config},
     )

@@ -13,9 +13,12 @@ from braindino import catalog
 from braindino.fitting.combat import fit_combat
 from braindino.pipeline.around import Around, Asked, fit_after, from_state, known_sites
 from braindino.pipeline.design import covariates, design, targets
+from braindino.pipeline.leakage import refuse_pretrained
+from braindino.pipeline.sources import read_root, together
+from braindino.pipeline.split import read_split
 from braindino.progress import note
 from braindino.record import read_record, write_bytes, write_record
-from braindino.tasks import training_cases
+from braindino.tasks import divided, learned, training_cases
 from braindino.types import Case, Encoder, Features, Head, Task
 
 if TYPE_CHECKING:
@@ -43,21 +46,49 @@ class FittedHead:
     asked: Asked
     """What was to be put around the head."""
     around: Around
+    cohort: str = ""
+    """Of the task."""
+    protocol: str = "three_way"
+    """Of the task's split."""
 
 
-def load_task(name: str, root: Path, cohort: str = "bids", seed: int = 0) -> Task:
-    """A task by its plug-in name on the cohort in folder `root`, with its fixed split drawn from `seed`.
+def load_task(
+    name: str,
+    root: Path | str | Sequence[Path | str],
+    cohort: str = "bids",
+    seed: int = 0,
+    *,
+    protocol: str = "three_way",
+    split: Path | None = None,
+) -> Task:
+    """A task by its plug-in name on one cohort or several, with its split by subject.
 
-    The task's cohort is the name that the cohort's scans carry, as in a corpus made of them.
+    The task's cohort is the name that the cohort's scans carry, as in a corpus made of them; several stand with a plus
+    between them, and subjects of two of them never have one name (see `pipeline.sources.together`).
+
+    Args:
+        name: of the task plug-in (see `braindino list tasks`).
+        root: the cohort's folder, or several, each a folder or the word `cohort=folder`.
+        cohort: plug-in for the folders without a word.
+        seed: of the split; nothing else depends on it.
+        protocol: `three_way`, `paper` or `site:NAME` (see `tasks.divided`).
+        split: a file or folder of `braindino split` to take split and protocol from, instead of drawing them.
 
     Raises:
-        ValueError: unknown task or cohort, a folder that does not fit the cohort, or too few subjects for the task.
+        ValueError: unknown task, cohort or protocol, a folder that does not fit the cohort, too few subjects for the
+            task, or a split file that does not fit it.
+        LeakageError: a split file with a subject or a family on two sides.
     """
     build = catalog.load("tasks", name).build
-    cases = catalog.load("cohorts", cohort).cases(Path(root))
-    named = next((scan.cohort for case in cases for scan in case.scans), cohort)
+    if split is not None and (protocol, seed) != ("three_way", 0):
+        raise ValueError("a split file says the protocol and the split; leave protocol and the seed of the split out")
+    words = [root] if isinstance(root, str | Path) else list(root)
+    if not words:
+        raise ValueError("a task needs the folder of its cohort: give --root [COHORT=]PATH, once or several times")
+    cases = together([read_root(word, cohort) for word in words])
+    named = "+".join(dict.fromkeys(scan.cohort for case in cases for scan in case.scans)) or cohort
     task: Task = build(named, cases, seed)
-    return task
+    return read_split(split, task) if split is not None else divided(task, protocol, seed)
 
 
 def fit(
@@ -68,6 +99,7 @@ def fit(
     fraction: float = 1.0,
     seed: int = 0,
     asked: Asked = Asked(),  # noqa: B008 (frozen)
+    acknowledge: Sequence[str] = (),
 ) -> FittedHead:
     """Learn a head on the training subjects, choosing its settings on the validation subjects.
 
@@ -76,13 +108,17 @@ def fit(
         features: cached features, or the encoder itself for a head that needs patch tokens.
         head: plug-in name (see `braindino list heads`).
         fraction: share of the training subjects, stratified and nested.
-        seed: which draw of that share, and the head's own randomness.
+        seed: which draw of that share, and the head's own randomness; the split has a seed of its own.
         asked: fusion of contrasts, calibration, coverage and ComBat (heads on features).
+        acknowledge: subjects ("cohort/subject") or cohorts that are reported on although the encoder was pretrained on
+            them.
 
     Raises:
         ValueError: a head that does not serve the task's kind, features that lack every training case, encoder weights
             that changed while fitting (frozen is a fact), or what `asked` says has no meaning or too few subjects.
+        LeakageError: the encoder was pretrained on subjects that are reported on and are not in `acknowledge`.
     """
+    refuse_pretrained(task, features, acknowledge)
     module = catalog.load("heads", head)
     if task.kind not in module.Fitted.kinds:
         raise ValueError(f"head {head!r} serves {', '.join(module.Fitted.kinds)}, but {task.name} is {task.kind}")
@@ -107,7 +143,8 @@ def fit(
         named = (features.encoder, features.encoder_digest, features.recipe, features.pooling)
         contrasts = tuple(dict.fromkeys(features.contrasts))
     subjects = tuple(sorted({case.subject for case in train}))
-    return FittedHead(fitted, head, task.name, *named, fraction, seed, contrasts, subjects, asked, around)
+    about = {"cohort": task.cohort, "protocol": task.protocol}
+    return FittedHead(fitted, head, task.name, *named, fraction, seed, contrasts, subjects, asked, around, **about)
 
 
 def _on_features(
@@ -116,7 +153,7 @@ def _on_features(
     """ComBat, the head, then what stands after it, each learned where it may be."""
     module = catalog.load("heads", name)
     train = design(task, features, cases, module.Fitted.needs, asked.fusion)
-    y = targets(task, train.cases)
+    y = learned(task, targets(task, train.cases))
     combat = fit_combat(train.pooled, train.sites, covariates(task, y)) if asked.combat else None
     found = design(task, features, task.cases_of("validation"), module.Fitted.needs, asked.fusion)
     validation = known_sites(combat, found)
@@ -126,7 +163,7 @@ def _on_features(
         left = sorted({case.name for case in found.cases} - {case.name for case in validation.cases})
         note(f"validation cases of sites unknown to ComBat are left out: {len(left)} ({', '.join(left)})")
     train = known_sites(combat, train) or train
-    held = (validation.x, targets(task, validation.cases))
+    held = (validation.x, learned(task, targets(task, validation.cases)))
     head: Head = module.fit(train.x, y, held, kind=task.kind, seed=seed)
     return head, fit_after(asked, task, head, combat, train, validation)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,26 @@ import numpy as np
 from braindino.pipeline.around import columns_of
 from braindino.pipeline.design import design, targets
 from braindino.pipeline.fit import FittedHead
+from braindino.pipeline.leakage import pretrained, refuse_pretrained, refuse_trained
 from braindino.progress import progress
 from braindino.record import NO_ROOM, read_record, read_table, write_record, write_table
+from braindino.tasks import reported
 from braindino.types import Case, Encoder, Features, Predictions, Split, Task
 
-TEXT = ("task", "kind", "metric", "encoder", "head", "perturbation", "split", "subject", "case", "site", "status")
+TEXT = (*("task", "kind", "metric", "encoder", "head", "perturbation", "protocol", "split", "subject", "case", "site"),
+        *("pretrained", "status"))  # fmt: skip
 SOME_HAVE = ("set",)
 """A text column of tables with sets of classes."""
 
 
 def predict(
-    task: Task, features: Features | Encoder, fitted: FittedHead, *, split: Split = "test", out: Path | None = None
+    task: Task,
+    features: Features | Encoder,
+    fitted: FittedHead,
+    *,
+    split: Split = "test",
+    out: Path | None = None,
+    acknowledge: Sequence[str] = (),
 ) -> Predictions:
     """Apply a head to the cases of one split.
 
@@ -31,10 +40,13 @@ def predict(
         fitted: the head.
         split: which subjects.
         out: for dense heads, the folder into which label maps go (in the scan's own space).
+        acknowledge: as for `fit`.
 
     Raises:
         ValueError: another task, encoder, recipe, pooling or contrasts than the head was learned on, no cases, or
             none of them from a site that the head's ComBat knows.
+        LeakageError: the head was trained on a subject that is not a training subject here (it was fitted with another
+            split), or the encoder was pretrained on one that is reported on and is not in `acknowledge`.
     """
     if fitted.task != task.name:
         raise ValueError(f"the head was learned on task {fitted.task!r}, not on {task.name!r}")
@@ -53,12 +65,18 @@ def predict(
         )
     cases = task.cases_of(split)
     if not cases:
-        raise ValueError(f"task {task.name} has no cases in split {split!r}")
+        hint = "; the paper's protocol reports on validation: --split validation" if task.protocol == "paper" else ""
+        raise ValueError(f"task {task.name} has no cases in split {split!r}{hint}")
+    refuse_trained(task, fitted.subjects, fitted.cohort)
+    if split == reported(task):
+        refuse_pretrained(task, features, acknowledge)
     if isinstance(features, Features):
         outputs = _from_features(task, features, fitted, cases)
     else:
         outputs = _dense(task, features, fitted, cases, out)
-    return Predictions(_table(task, fitted, cases, outputs, split, change))
+    table = _table(task, fitted, cases, outputs, split, change)
+    table.insert(table.columns.get_loc("status"), "pretrained", pretrained(cases, features))
+    return Predictions(table)
 
 
 def _from_features(task: Task, features: Features, fitted: FittedHead, cases: tuple[Case, ...]) -> list[dict[str, Any]]:
@@ -118,6 +136,7 @@ def _table(
         "seed": fitted.seed,
         "perturbation": change[0],
         "severity": change[1],
+        "protocol": task.protocol,
         "split": split,
     }
     rows = []
@@ -140,7 +159,8 @@ def write_predictions(predictions: Predictions, out: Path, parents: Mapping[str,
     """Write `predictions.tsv` beside the label maps, and the record."""
     table = predictions.table
     write_table(Path(out) / "predictions.tsv", table)
-    config = {name: table[name].iloc[0] for name in ("task", "encoder", "head", "split", "perturbation")}
+    named = ("task", "encoder", "head", "protocol", "split", "perturbation")
+    config = {name: table[name].iloc[0] for name in named if name in table}
     numbers = {name: float(table[name].iloc[0]) for name in ("fraction", "seed", "severity")}
     facts = {"cases": len(table), "failed": int((table["status"] != "ok").sum())}
     write_record(Path(out), "predict", config | numbers, parents=parents, facts=facts)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from braindino.config import to_dict
+from braindino.corpus.audit import name_digest
 from braindino.corpus.shards import Corpus, open_corpus
 from braindino.pretraining.config import PretrainConfig
 from braindino.progress import progress
@@ -32,7 +33,7 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
 
     from braindino.model.weights import save_encoder
     from braindino.pretraining.batches import Batches, held_out_subjects, training_subjects
-    from braindino.pretraining.initial import initial_fingerprint, initial_network
+    from braindino.pretraining.initial import initial_fingerprint, initial_network, seen_before
     from braindino.pretraining.loop import identity_of, train
     from braindino.pretraining.ranks import join
 
@@ -55,8 +56,11 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
         if ranks.first:
             source = {"corpus": corpus.fingerprint, "steps": config.steps, "excluded": list(config.exclude)}
             unseen = {"held_out": list(held_out_subjects(corpus, config))}
+            before, seen = seen_before(config.initial), {}
+            if before is not None:
+                seen["seen"] = sorted({*before, *map(name_digest, training_subjects(corpus, config))})
             backbone = _backbone(config, teacher)
-            save_encoder(out / "encoder.safetensors", backbone, to_dict(corpus.recipe), source | unseen)
+            save_encoder(out / "encoder.safetensors", backbone, to_dict(corpus.recipe), source | unseen | seen)
             write_bytes(out / "teacher.safetensors", save(teacher))
             files = ["encoder.safetensors", "teacher.safetensors", "log.jsonl"]
             write_record(out, "pretrain", identity_of(config), parents=parents, files=files, facts=unseen)

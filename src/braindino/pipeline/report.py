@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from braindino.reporting.sections_data import (
 from braindino.reporting.sections_results import results_section
 from braindino.reporting.sections_summary import summary_section
 from braindino.types import Case, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def report(
@@ -127,10 +130,22 @@ def _read(
         given["similarity"] = _similarity(Path(analysis) / "similarity")
     logs = {name: _log(Path(folder)) for name, folder in runs.items()}
     answers = tuple(answers_of(Path(folder), read_predictions(folder).table) for folder in predictions)
+    _one_protocol([one.table for one in answers] + [table for name, table in given.items() if name == "metrics"])
     roles |= {f"run {name}": Path(folder) for name, folder in runs.items()}
     roles |= {f"predictions {Path(folder).name}": Path(folder) for folder in predictions}
     records = {role: read_record(folder, verify=False) for role, folder in roles.items()}
     return Artefacts(**given, logs=logs, answers=answers, cases=cases, records=records)
+
+
+def _one_protocol(tables: Sequence[pd.DataFrame]) -> None:
+    """Refuse a page on which numbers of one task stand side by side that come from different protocols."""
+    told: dict[str, set[str]] = {}
+    for table in (table for table in tables if {"task", "protocol"} <= set(table.columns)):
+        for task, protocol in zip(table["task"], table["protocol"], strict=True):
+            told.setdefault(task, set()).add(protocol)
+    if mixed := [task for task, protocols in told.items() if len(protocols) > 1]:
+        names = ", ".join(sorted(told[mixed[0]]))
+        raise ValueError(f"task {mixed[0]} has numbers of the protocols {names}; make one page for each protocol")
 
 
 def _log(run: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ The rules, stated once (formulas and sources: docs/statistics.md):
   and the prior head. One family for Holm's (and Benjamini and Hochberg's) correction: all comparisons of one split
   under one perturbation; the log-rank tests are a family of their own.
 - Strata (sex, age band, site, contrasts; where the table has the columns) are measured in the headline metric.
+- Numbers of one protocol (see docs/tasks.md) are never put together or compared with those of another.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ from braindino.stats.strata import strata
 from braindino.stats.survival import kaplan_meier, log_rank
 
 PRIOR, COX = "prior", "cox"
-GROUP = ("task", "perturbation", "severity", "split")
+GROUP = ("task", "perturbation", "severity", "protocol", "split")
 MODEL = ("encoder", "head", "fraction")
 METRIC_COLUMNS = (
-    *("task", "encoder", "head", "fraction", "seed", "perturbation", "severity", "split"),
+    *("task", "encoder", "head", "fraction", "seed", "perturbation", "severity", "protocol", "split"),
     *("metric", "value", "low", "high", "interval", "seed_sd", "seed_min", "seed_max", "subjects", "failed"),
 )
 COMPARISON_COLUMNS = (
-    *("task", "perturbation", "severity", "split", "metric", "a", "b", "fraction"),
+    *("task", "perturbation", "severity", "protocol", "split", "metric", "a", "b", "fraction"),
     *("difference", "low", "high", "p", "p_holm", "p_bh", "test", "subjects"),
 )
 STRATUM_COLUMNS = (
@@ -123,7 +124,7 @@ def score(predictions: pd.DataFrame | Sequence[pd.DataFrame], *, draws: int = DR
 def _adjusted(table: pd.DataFrame, how: Callable[[np.ndarray], np.ndarray]) -> pd.Series[float]:
     """p adjusted within each split and perturbation."""
     adjusted = pd.Series(np.nan, table.index, float)
-    for _, own in table.groupby(["perturbation", "severity", "split"]):
+    for _, own in table.groupby(["perturbation", "severity", "protocol", "split"]):
         adjusted[own.index] = how(own["p"].to_numpy(float))
     return adjusted
 

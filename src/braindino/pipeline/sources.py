@@ -107,6 +107,47 @@ def read_source(source: str, volume: str | None = None, *, tell: Tell = note) ->
     return name if equals else f"{name}:{path.resolve().name}", cases
 
 
+def read_root(word: Path | str, cohort: str, *, tell: Tell = note) -> tuple[Case, ...]:
+    """The cases of a folder of `cohort`, or of the word `cohort=folder`.
+
+    Raises:
+        ValueError: no such cohort, or a folder that does not fit it.
+    """
+    name, equals, path = str(word).partition("=")
+    if isinstance(word, Path) or not equals or "/" in name:
+        name, path = cohort, str(word)
+    cases: tuple[Case, ...] = catalog.load("cohorts", name).cases(Path(path), tell)
+    return cases
+
+
+def together(sources: Sequence[Sequence[Case]]) -> tuple[Case, ...]:
+    """The cases of several sources as those of one cohort; of one source as they are.
+
+    A subject whose name another cohort has too is called `cohort-subject` in both; its scans keep their names. A family
+    is one within its cohort only.
+
+    Raises:
+        ValueError: two sources of one name that have ids of their own, or one scan twice (see `read_sources`).
+    """
+    if len(sources) == 1:
+        return tuple(sources[0])
+    seen: list[Scan] = []
+    places: dict[str, set[str]] = {}
+    for cases in sources:
+        seen += _distinct([scan for case in cases for scan in case.scans], seen)
+        for case in cases:
+            places.setdefault(case.subject, set()).add(case.scans[0].cohort)
+    result = []
+    for case in (case for cases in sources for case in cases):
+        cohort, row, subject = case.scans[0].cohort, case.participant, case.subject
+        if known(row.get("family")):
+            row = {**row, "family": f"{cohort}/{row['family']}"}
+        if len(places[subject]) > 1:
+            subject = f"{cohort.replace(':', '-')}-{subject}"
+        result.append(replace(case, subject=subject, participant=row))
+    return tuple(result)
+
+
 def source_fingerprint(source: str, cases: Sequence[Case]) -> str:
     """What identifies a source: its own record where it has one, else names and sizes of its files."""
     path = Path(source.partition("=")[2] or source)

@@ -37,6 +37,20 @@ def initial_network(config: PretrainConfig) -> Network | None:
     return network
 
 
+def seen_before(initial: Path | None) -> list[str] | None:
+    """Digests of the subjects that the initial weights were trained on; None where a file of this package lacks them.
+
+    Nobody for weights drawn from the seed, and for those of others, which tell nothing of brains.
+    """
+    if initial is None:
+        return []
+    path = initial / "encoder.safetensors" if _is_run(initial) else initial
+    if not (path.suffix == ".safetensors" and path.is_file() and is_encoder_file(path)):
+        return []
+    seen: list[str] | None = load_encoder(path)[1]["source"].get("seen")
+    return seen
+
+
 def initial_fingerprint(initial: Path) -> str:
     """Identity of what a run starts from: that of a run's record, or the hashes of the files of weights."""
     if _is_run(initial):

@@ -41,7 +41,8 @@ def _task_row(task: Task) -> tuple[str, ...]:
     what = " and ".join(task.target) or f"regions {', '.join(task.regions)}"
     unit = f" ({', '.join(task.classes) or task.unit})" if task.target else ""
     sizes = (str(len({case.subject for case in task.cases_of(split)})) for split in SPLITS)
-    return (task_label(task.name), what.replace("_", " ") + unit, ", ".join(task.contrasts), *sizes, task.source)
+    source = task.source if task.protocol == "three_way" else f"{task.source}; protocol {task.protocol}"
+    return (task_label(task.name), what.replace("_", " ") + unit, ", ".join(task.contrasts), *sizes, source)
 
 
 def pretrained_people(found: Artefacts) -> set[str] | None:

@@ -1,6 +1,7 @@
 """Predictions tables as aligned arrays, refused where they do not fit together.
 
-A sheet is one task on one split under one perturbation: every model answers the same cases, in the same order.
+A sheet is one task on one split of one protocol under one perturbation: every model answers the same cases, in the
+same order.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from jaxtyping import Bool, Shaped
 from braindino.stats.intervals import check_subjects
 from braindino.types import Kind
 
-SHEET = ("task", "kind", "metric", "perturbation", "severity", "split")
+SHEET = ("task", "kind", "metric", "perturbation", "severity", "protocol", "split")
+THREE_WAY = "three_way"
 MODEL = ("encoder", "head", "fraction")
 TARGETS: dict[str, tuple[str, ...]] = {
     "classification": ("target",),
@@ -51,7 +53,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One task, split and perturbation with the answers of all models."""
+    """One task, protocol, split and perturbation with the answers of all models."""
 
     key: dict[str, Any]
     subjects: Shaped[np.ndarray, " case"]
@@ -82,10 +84,14 @@ class Sheet:
 def read_sheets(table: pd.DataFrame) -> Iterator[Sheet]:
     """Cut a predictions table into sheets, in order of their keys.
 
+    Rows without a protocol are of the three-way one: tables of earlier versions knew no other.
+
     Raises:
         ValueError: a missing column or subject id, an unknown kind, a case twice or missing for a model, a case
             with two targets, an answer that is not finite though its status is ok.
     """
+    told = table["protocol"].fillna(THREE_WAY) if "protocol" in table.columns else THREE_WAY
+    table = table.assign(protocol=told)
     missing = [name for name in (*SHEET, *MODEL, "seed", "subject", "case", "status") if name not in table.columns]
     if missing:
         raise ValueError(f"the predictions table lacks the column {missing[0]!r}")
@@ -101,9 +107,9 @@ def read_sheets(table: pd.DataFrame) -> Iterator[Sheet]:
 
 
 def _check_coverage(table: pd.DataFrame) -> None:
-    """On one task and split, every run answers every case once, also under perturbations."""
+    """On one task, protocol and split, every run answers every case once, also under perturbations."""
     run = ["perturbation", "severity", *MODEL, "seed"]
-    for (task, split), rows in table.groupby(["task", "split"]):
+    for (task, _, split), rows in table.groupby(["task", "protocol", "split"]):
         expected = set(rows["case"])
         for name, own in rows.groupby(run):
             who = f"{name[2]}/{name[3]} (fraction {name[4]:g}, seed {name[5]}, {name[0]} {name[1]})"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from braindino.verbs.answers import Analyze, Demo, Report, Score
 from braindino.verbs.data import Check, List, Prepare, Synthesize
-from braindino.verbs.learning import Encode, Fit, Predict, Pretrain
+from braindino.verbs.learning import Encode, Fit, Predict, Pretrain, Split
 
 VERBS: dict[str, type] = {
     "prepare": Prepare,
     "pretrain": Pretrain,
     "encode": Encode,
+    "split": Split,
     "fit": Fit,
     "predict": Predict,
     "score": Score,

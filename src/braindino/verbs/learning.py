@@ -91,14 +91,20 @@ class Encode:
     """Axis codes (for example RAS) for files whose orientation codes are both 0."""
     volume: str | None = None
     """Which image where a scan holds several: number of a 4-D volume, or name of an image of a DICOM folder."""
+    each_scan: bool = False
+    """Every scan is a case of its own, and the encoder is not told its contrast (task `sequence`)."""
 
     def run(self) -> None:
         """Encode, tell failures, exit 1 if there are any."""
         from braindino.pipeline.encode import EncoderChoice, How, encode_folder
-        from braindino.pipeline.sources import listed_sources, read_source, source_fingerprint
+        from braindino.pipeline.sources import listed_sources, read_source, source_fingerprint, together
+        from braindino.tasks import scan_by_scan
 
+        if self.each_scan and self.contrasts:
+            raise ValueError("--each-scan takes every scan whatever its contrast; leave --contrasts out")
         found_in = {source: read_source(source, self.volume)[1] for source in listed_sources(self.sources)}
-        cases = [case for found in found_in.values() for case in found]
+        cases = together(list(found_in.values()))
+        cases = scan_by_scan(cases) if self.each_scan else cases
         parents = {source: source_fingerprint(source, found) for source, found in found_in.items()}
         choice = EncoderChoice(self.encoder, self.weights, self.variant, self.encoder_seed, self.slices, self.size_px)
         first = cases[0].scans if cases else ()
@@ -128,18 +134,50 @@ class TaskFlags:
 
     task: str
     """Task plug-in (see `braindino list tasks`)."""
-    root: Path
-    """The cohort's folder."""
+    root: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="[COHORT=]PATH")]
+    """The cohort's folder; give it several times for a task over several cohorts."""
     cohort: str = "bids"
-    """Cohort plug-in (see `braindino list cohorts`)."""
+    """Cohort plug-in of roots without COHORT= (see `braindino list cohorts`)."""
     split_seed: int = 0
-    """Seed of the three-way split by subject."""
+    """Seed of the split by subject; the draw of a fraction has its own, `--seed` of `fit`."""
+    protocol: str = "three_way"
+    """`three_way` (chosen on validation, reported on test), `paper` (two-way: chosen and reported on validation) or
+    `site:NAME` (test is that site)."""
+    split_file: Path | None = None
+    """Split and protocol from what `braindino split` wrote (folder or split.tsv), instead of drawing them."""
 
     def load(self) -> Any:
         """The task."""
         from braindino.pipeline.fit import load_task
 
-        return load_task(self.task, self.root, self.cohort, self.split_seed)
+        chosen: Any = {"protocol": self.protocol, "split": self.split_file}
+        return load_task(self.task, self.root, self.cohort, self.split_seed, **chosen)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Freeze a task's split by subject in a file, to publish it and to give it to `fit` and `predict`."""
+
+    task: Annotated[TaskFlags, tyro.conf.arg(name="")]
+    """Which task."""
+    out: Out
+    """The folder: split.tsv and, for segmentation, splits_final.json of nnU-Net."""
+    folds: int = 0
+    """Folds of the subjects outside of test, for cross-validation (nnU-Net: 5); 0: none."""
+    fold_seed: int = 0
+    """Seed of the folds."""
+
+    def run(self) -> None:
+        """Write the split and say how large it is."""
+        from braindino.pipeline.split import write_split
+        from braindino.record import claimed, read_record
+
+        task = self.task.load()
+        with claimed(self.out):
+            about = {"split_seed": self.task.split_seed, "split_file": bool(self.task.split_file)}
+            write_split(task, self.out, folds=self.folds, seed=self.fold_seed, about=about)
+        sizes = ", ".join(f"{count} {split}" for split, count in read_record(self.out)["facts"].items())
+        print(f"{task.name} on {task.cohort}, protocol {task.protocol}: {sizes} subjects in {self.out}")
 
 
 @dataclass(frozen=True)
@@ -179,7 +217,7 @@ class Fit:
     fraction: float = 1.0
     """Share of the training subjects, stratified and nested."""
     seed: int = 0
-    """Which draw of that share."""
+    """Which draw of that share; the split does not depend on it."""
     fusion: Literal["mean", "concat"] = "mean"
     """Contrasts are averaged, or set one after the other."""
     calibrate: Calibration = "none"
@@ -188,6 +226,8 @@ class Fit:
     """Share of new subjects whose truth the intervals (regression) or sets (classes) hold, as 0.9; 0: none."""
     combat: bool = False
     """Take the effects of the sites out of the features first; learned in training. Unseen sites get no answer."""
+    acknowledge: tuple[str, ...] = ()
+    """Subjects ("cohort/subject") or cohorts to report on although the encoder was pretrained on them."""
 
     def run(self) -> None:
         """Fit and write the head."""
@@ -200,7 +240,8 @@ class Fit:
         asked.check(task := self.task.load())
         on = self.on.load()
         with claimed(self.out):
-            fitted = fit(task, on, self.head, fraction=self.fraction, seed=self.seed, asked=asked)
+            how = {"asked": asked, "acknowledge": self.acknowledge}
+            fitted = fit(task, on, self.head, fraction=self.fraction, seed=self.seed, **how)  # type: ignore[arg-type]
             write_head(fitted, self.out)
         print(f"{self.head} head for {fitted.task} on {len(fitted.subjects)} training subjects in {self.out}")
 
@@ -217,6 +258,8 @@ class Predict:
     """The predictions folder."""
     split: Literal["train", "validation", "test"] = "test"
     """Which subjects."""
+    acknowledge: tuple[str, ...] = ()
+    """As for `fit`."""
 
     def run(self) -> None:
         """Predict and write the table."""
@@ -226,6 +269,6 @@ class Predict:
 
         task, on, head = self.task.load(), self.on.load(), read_head(self.head)
         with claimed(self.out):
-            table = predict(task, on, head, split=self.split, out=self.out)
+            table = predict(task, on, head, split=self.split, out=self.out, acknowledge=self.acknowledge)
             write_predictions(table, self.out)
         print(f"{len(table.table)} cases in {self.out / 'predictions.tsv'}")
