@@ -1,4 +1,4 @@
-"""analyze: features -> k-NN accuracy, CKA between encoders, effective rank, site effect. Needs no torch.
+"""analyze: features -> k-NN with McNemar tests, CKA between encoders, effective rank, site effect. Needs no torch.
 
 A case is represented by the mean of its views. Failed cases are left out; CKA takes the cases that both encoders
 have. Nothing here is learned but the site probe, which is cross-validated by subject.
@@ -17,16 +17,19 @@ import pandas as pd
 
 from braindino.pipeline.pooling import pooled
 from braindino.record import read_record, read_table, write_record, write_table
+from braindino.stats.comparisons import holm, mcnemar
 from braindino.stats.intervals import interval
 from braindino.stats.metrics import METRICS
 from braindino.stats.representation import effective_rank, knn_votes, linear_cka, probe
 from braindino.types import Features
 
-NEIGHBOURS = (1, 3, 5, 10, 20)
+NEIGHBOURS = (1, 3, 5, 10, 20, 50)
+"""The paper's."""
 FOLDS = 5
 """Folds of the site probe; sites with fewer subjects are left out."""
 TABLES: dict[str, tuple[str, ...]] = {
     "knn": ("encoder", "k", "accuracy", "low", "high", "train_subjects", "test_subjects"),
+    "mcnemar": ("a", "b", "k", "only_a", "only_b", "p", "p_holm", "test_subjects"),
     "cka": ("a", "b", "cka", "cases"),
     "encoders": ("encoder", "cases", "failed", "dim", "effective_rank", "site_accuracy", "site_chance", "sites"),
 }
@@ -38,6 +41,9 @@ class Analysis:
 
     knn: pd.DataFrame
     """Accuracy of the k nearest training subjects' vote, with its 95 % interval over test subjects."""
+    mcnemar: pd.DataFrame
+    """Exact McNemar test of each pair of encoders at each k, on the first case of every subject that both have; how
+    many only one of them told rightly, and p with Holm's correction over all rows."""
     cka: pd.DataFrame
     """Linear CKA of each pair of encoders on the cases that both have."""
     encoders: pd.DataFrame
@@ -64,10 +70,15 @@ def analyze(
     if not features:
         raise ValueError("no features to analyse")
     tables = {name: _subject_table(name, one) for name, one in features.items()}
-    knn = [row for name, table in tables.items() for row in _knn_rows(name, *table, labels, set(train_subjects))]
+    knn: list[dict[str, Any]] = []
+    right: dict[tuple[str, int], pd.Series[bool]] = {}
+    for name, table in tables.items():
+        for row, told in _knn_rows(name, *table, labels, set(train_subjects)):
+            knn.append(row)
+            right[name, row["k"]] = told
     encoders = [_encoder_row(name, *table, features[name]) for name, table in tables.items()]
     cka = [_cka_row(a, b, tables) for a, b in itertools.combinations(tables, 2)]
-    frames = zip(("knn", "cka", "encoders"), (knn, cka, encoders), strict=True)
+    frames = zip(TABLES, (knn, _mcnemar_rows(right), cka, encoders), strict=True)
     return Analysis(**{name: pd.DataFrame(rows, columns=list(TABLES[name])) for name, rows in frames})
 
 
@@ -83,7 +94,8 @@ def _subject_table(name: str, features: Features) -> tuple[pd.DataFrame, np.ndar
 
 def _knn_rows(
     name: str, cases: pd.DataFrame, x: np.ndarray, labels: pd.Series[Any] | None, train_subjects: set[str]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[dict[str, Any], pd.Series[bool]]]:
+    """For each k its row, and whether the first case of each asked subject was told rightly."""
     if labels is None:
         return
     found = cases["case"].map(labels)
@@ -96,10 +108,25 @@ def _knn_rows(
     for k in (k for k in NEIGHBOURS if k <= train.sum()):
         votes = knn_votes(vectors[train], target[train], vectors[~train], k, len(classes))
         got = interval(METRICS["accuracy"], target[~train], votes, subjects[~train])
-        yield {
+        row = {
             **{"encoder": name, "k": k, "accuracy": got.value, "low": got.low, "high": got.high},
             **{"train_subjects": len(np.unique(subjects[train])), "test_subjects": got.subjects},
         }
+        told = pd.Series(votes.argmax(axis=1) == target[~train], index=subjects[~train])
+        yield row, told[~told.index.duplicated()]
+
+
+def _mcnemar_rows(right: Mapping[tuple[str, int], pd.Series[bool]]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for (a, k), (b, other) in itertools.combinations(right, 2):
+        if k == other:
+            shared = right[a, k].index.intersection(right[b, k].index)
+            one, two = right[a, k][shared].to_numpy(bool), right[b, k][shared].to_numpy(bool)
+            only = {"only_a": int((one & ~two).sum()), "only_b": int((two & ~one).sum())}
+            rows.append({"a": a, "b": b, "k": k, **only, "p": mcnemar(one, two), "test_subjects": len(shared)})
+    for row, adjusted in zip(rows, holm([row["p"] for row in rows]) if rows else (), strict=True):
+        row["p_holm"] = adjusted
+    return rows
 
 
 def _encoder_row(name: str, cases: pd.DataFrame, x: np.ndarray, features: Features) -> dict[str, Any]:
@@ -160,7 +187,7 @@ def analyze_folders(
 
 
 def write_analysis(analysis: Analysis, out: Path, parents: Mapping[str, str] | None = None) -> None:
-    """Write `knn.tsv`, `cka.tsv`, `encoders.tsv` and the record."""
+    """Write `knn.tsv`, `mcnemar.tsv`, `cka.tsv`, `encoders.tsv` and the record."""
     for name in TABLES:
         write_table(Path(out) / f"{name}.tsv", getattr(analysis, name))
     write_record(Path(out), "analyze", None, parents=parents)
@@ -173,5 +200,5 @@ def read_analysis(folder: Path) -> Analysis:
         ValueError: not a finished analysis folder, or a changed file.
     """
     read_record(Path(folder), "analyze")
-    text = {"knn": ("encoder",), "cka": ("a", "b"), "encoders": ("encoder",)}
+    text = {"knn": ("encoder",), "mcnemar": ("a", "b"), "cka": ("a", "b"), "encoders": ("encoder",)}
     return Analysis(**{name: read_table(Path(folder) / f"{name}.tsv", text=text[name]) for name in TABLES})

@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from braindino.fitting import calibration, combat, conformal, domain
+from braindino.fitting import calibration, combat, conformal, domain, risk
 from braindino.fitting.calibration import Isotonic, Temperature
 from braindino.fitting.combat import Combat
 from braindino.fitting.conformal import Conformal
 from braindino.fitting.domain import Domain
+from braindino.fitting.risk import Threshold
 from braindino.pipeline.design import Design, targets
 from braindino.pipeline.pooling import Fusion
 from braindino.tasks import answered
 from braindino.tasks import learned as learned_of
 from braindino.types import Calibration, Head, Task
 
-_READ = {"combat": combat, "calibration": calibration, "conformal": conformal, "domain": domain}
+_READ = {"combat": combat, "calibration": calibration, "conformal": conformal, "domain": domain, "threshold": risk}
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Around:
-    """All of it learned on training (ComBat, domain) and validation subjects (the rest)."""
+    """All of it learned on training (ComBat, domain, threshold of risk) and validation subjects (domain, the rest)."""
 
     combat: Combat | None = None
     calibration: Temperature | Isotonic | None = None
     conformal: Conformal | None = None
     domain: Domain | None = None
+    threshold: Threshold | None = None
 
     def state(self) -> dict[str, np.ndarray]:
         """The arrays of each part, as `part.name`."""
@@ -107,7 +109,8 @@ def fit_after(
         else:
             scores = np.abs(output[:, 0] - truth)
         promised = conformal.fit_conformal(scores, validation.subjects, asked.coverage)
-    return Around(learned, calibrated, promised, domain.fit_domain(train.pooled, validation.pooled))
+    threshold = risk.fit_threshold(outputs_of(head, train)[:, 0]) if task.kind == "survival" else None
+    return Around(learned, calibrated, promised, domain.fit_domain(train.pooled, validation.pooled), threshold)
 
 
 def outputs_of(head: Head, rows: Design) -> Float[np.ndarray, "case output"]:
@@ -133,6 +136,8 @@ def columns_of(around: Around, task: Task, head: Head, rows: Design) -> dict[str
     if hasattr(head, "survival"):
         shares = head.survival(rows.x)
         columns |= {f"survival_{end:.9g}": share for end, share in zip(head.ends, shares.T, strict=True)}  # type: ignore[attr-defined]
+    if around.threshold is not None:
+        columns["threshold"] = np.full(len(output), around.threshold.risk)
     if around.domain is not None:
         columns["out_of_domain"] = around.domain.percentile(rows.pooled)
     return columns

@@ -14,13 +14,13 @@ from braindino.pipeline.fit import FittedHead
 from braindino.pipeline.leakage import pretrained, refuse_pretrained, refuse_trained
 from braindino.progress import progress
 from braindino.record import NO_ROOM, read_record, read_table, write_record, write_table
-from braindino.tasks import reported
+from braindino.tasks import known, reported
 from braindino.types import Case, Encoder, Features, Predictions, Split, Task
 
 TEXT = (*("task", "kind", "metric", "encoder", "head", "perturbation", "protocol", "split", "subject", "case", "site"),
         *("pretrained", "status"))  # fmt: skip
-SOME_HAVE = ("set",)
-"""A text column of tables with sets of classes."""
+SOME_HAVE = ("set", "contrasts", "sex", "family")
+"""Text columns that a table may have."""
 
 
 def predict(
@@ -141,9 +141,15 @@ def _table(
     }
     rows = []
     for case, output in zip(cases, outputs, strict=True):
-        identity = {"subject": case.subject, "case": case.name, "site": case.site}
-        rows.append({**head, **identity, "status": output.pop("status"), **_target(task, case), **output})
+        rows.append({**head, **_identity(case), "status": output.pop("status"), **_target(task, case), **output})
     return pd.DataFrame(rows)
+
+
+def _identity(case: Case) -> dict[str, Any]:
+    """Who it is, and by what `score` tells strata and families apart, where it is known."""
+    told = {name: case.participant[name] for name in ("sex", "age", "family") if known(case.participant.get(name))}
+    contrasts = "+".join(scan.contrast for scan in case.scans)
+    return {"subject": case.subject, "case": case.name, "site": case.site, "contrasts": contrasts, **told}
 
 
 def _target(task: Task, case: Case) -> dict[str, Any]:

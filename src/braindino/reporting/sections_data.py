@@ -193,6 +193,8 @@ CAPTIONS = {
     "knn": "k nearest neighbours on frozen features: share of the asked subjects classified rightly, with its 95 % "
     "interval. Asked is everybody with a label who is not remembered, validation subjects too. Nothing is learned, so "
     "it says what the features hold by themselves; with large k it tends to the share of the most frequent class.",
+    "mcnemar": "Exact McNemar test of two encoders' neighbours: subjects whom only one told rightly, p, and p with "
+    "Holm's correction over all rows of this table.",
     "cka": "Linear CKA between encoders: 1 for features equal up to rotation and scale, 0 for unrelated ones.",
     "encoders": "Effective rank (how many directions the features use) and how well a linear probe reads the site off "
     "them: at site chance there is no site effect, well above it the features carry the scanner.",

@@ -5,7 +5,7 @@ Nothing here imports torch; each verb imports what it needs when it runs, so tha
 
 from __future__ import annotations
 
-from braindino.verbs.answers import Analyze, Demo, Report, Score
+from braindino.verbs.answers import Analyze, Demo, Paper, Report, Score
 from braindino.verbs.data import Check, List, Prepare, Synthesize
 from braindino.verbs.learning import Encode, Fit, Predict, Pretrain, Split
 
@@ -19,6 +19,7 @@ VERBS: dict[str, type] = {
     "score": Score,
     "analyze": Analyze,
     "report": Report,
+    "paper": Paper,
     "demo": Demo,
     "synthesize": Synthesize,
     "check": Check,

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from braindino import catalog
+from braindino.types import Pooling
 from braindino.verbs.flags import Out
 
 
@@ -107,6 +108,48 @@ class Report:
             tasks=[load_task(name, self.root, self.cohort) for name in self.tasks if self.root],
         )
         print(page)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Every table of the paper's kinds: tasks x encoders x label fractions x draws x heads, perturbations, analysis."""
+
+    root: tyro.conf.UseAppendAction[tuple[str, ...]]
+    """COHORT=FOLDER, once for each cohort that is there; synthetic=FOLDER stands for all of them."""
+    out: Out
+    """Where everything goes. Ctrl-C at any point; the same command goes on."""
+    weights: Path | None = None
+    """Our encoder: a run folder, or encoder.safetensors."""
+    encoders: tuple[str, ...] = ("braindino", "random_init", "regions", "pca")
+    """Each NAME, NAME=WEIGHTS or NAME=WEIGHTS@VARIANT (see `braindino list encoders`)."""
+    tasks: tuple[str, ...] = ()
+    """Which; all that the cohorts allow without."""
+    pooling: Pooling = "cls"
+    """What a slice is summed up by, where an encoder gives patch tokens."""
+    fractions: tuple[float, ...] = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+    """Of the training subjects; nested and stratified."""
+    draws: int = 5
+    """Of each fraction below 1."""
+    perturb: bool = True
+    """Also test under contrast changes, Gibbs ringing and bias fields, with the heads of clean scans."""
+    workers: int = 0
+    """Processes; 0 means one per core."""
+    dry_run: bool = False
+    """Only say what would be run and what is missing."""
+
+    def run(self) -> None:
+        """Plan, tell, and run."""
+        from braindino.pipeline.paper import paper, plan_paper
+        from braindino.record import claimed
+
+        numbers = {"fractions": self.fractions, "draws": self.draws}
+        plan = plan_paper(self.root, self.encoders, self.weights, only=self.tasks, **numbers)  # type: ignore[arg-type]
+        print("\n".join(plan.lines()))
+        if self.dry_run:
+            return
+        with claimed(self.out):
+            page = paper(plan, self.out, pooling=self.pooling, workers=self.workers, perturb=self.perturb)
+        print(f"report: {page.resolve()}")
 
 
 @dataclass(frozen=True)

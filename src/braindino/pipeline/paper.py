@@ -1,0 +1,214 @@
+"""paper: encoders x tasks x fractions x draws x heads, perturbations and analysis, to one report. Resumable.
+
+The unit of work is a sweep: one task, one encoder, one head, all fractions and draws; it is written when it is
+finished, and a killed run repeats at most the sweeps that it was in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from braindino.corpus.jobs import run_jobs
+from braindino.pipeline import clinical
+from braindino.pipeline.analyze import analyze, write_analysis
+from braindino.pipeline.encode import encode_folder, read_features, write_features
+from braindino.pipeline.encoding import How
+from braindino.pipeline.loading import EncoderChoice
+from braindino.pipeline.predict import read_predictions
+from braindino.pipeline.report import report
+from braindino.pipeline.score import score, write_scores
+from braindino.pipeline.similarity import write_similarity
+from braindino.pipeline.studies import Rival, Study, cases_of, planned
+from braindino.pipeline.sweep import DRAWS, FRACTIONS, Sweep, sweep
+from braindino.progress import note, progress
+from braindino.record import fingerprint, is_done, read_record
+from braindino.types import Case, Pooling, Task
+
+PERTURBED = (("contrast", 3), ("gibbs", 3), ("bias_field", 3), ("contrast", 5), ("gibbs", 5), ("bias_field", 5))
+"""Perturbation and severity: the three of the paper, at two of our severities (the paper's are not known)."""
+
+MANY_CASES = 100
+"""A process takes seconds to start, a case of a small encoder a fraction of one."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, and what it lacks."""
+
+    studies: tuple[Study, ...]
+    rivals: tuple[Rival, ...]
+    missing: tuple[str, ...]
+    """A sentence for each task that cannot be run, with what it needs."""
+    absent: tuple[str, ...]
+    """A sentence for each encoder that cannot be loaded, and why."""
+    fractions: tuple[float, ...]
+    draws: int
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        for study in self.studies:
+            task = study.task
+            parts = ", ".join(f"{len({c.subject for c in task.cases_of(p)})} {p}" for p in study.parts)
+            yield f"{study.name}: {len(task.cases)} cases of {task.cohort} ({parts} subjects), {', '.join(study.heads)}"
+        yield from (f"MISSING {line}" for line in (*self.missing, *self.absent))
+        yield "encoders: " + ", ".join(f"{rival.name}" for rival in self.rivals)
+        fits = sum(len(study.heads) * study.fits(self.fractions, self.draws) for study in self.studies)
+        yield f"{len(self.studies)} tasks x {len(self.rivals)} encoders, {fits * len(self.rivals)} fits in all"
+
+
+def plan_paper(
+    roots: Sequence[str],
+    rivals: Sequence[str],
+    weights: Path | None,
+    *,
+    fractions: Sequence[float] = FRACTIONS,
+    draws: int = DRAWS,
+    only: Sequence[str] = (),
+) -> Plan:
+    """Which studies can be run on these cohorts, and what the others lack; reads names and tables, no image.
+
+    Args:
+        roots: words `cohort=folder`, as `prepare` takes them; `synthetic=folder` stands for every cohort.
+        rivals: encoders, each `name`, `name=weights` or `name=weights@variant`; `weights` where none are given.
+        weights: of our own encoder: a run folder.
+        fractions: of the training subjects.
+        draws: of each fraction below 1.
+        only: names of studies; all of them without.
+
+    Raises:
+        ValueError: an unknown word or task.
+    """
+    studies, missing = planned(roots, only)
+    found, absent = [], []
+    for word in rivals:
+        try:
+            found.append(Rival.of(word, weights))
+        except (ValueError, OSError) as error:
+            absent.append(f"encoder {word}: {error}")
+    return Plan(tuple(studies), tuple(found), tuple(missing), tuple(absent), tuple(sorted(set(fractions))), draws)
+
+
+def paper(plan: Plan, out: Path, *, pooling: Pooling = "cls", workers: int = 0, perturb: bool = True) -> Path:
+    """Run a plan and write `report/index.html`; the same call goes on where an earlier one was stopped.
+
+    Args:
+        plan: made by `plan_paper`.
+        out: folder of all artefacts.
+        pooling: what a slice is summed up by, where an encoder gives patch tokens.
+        workers: processes for encoding and for the heads; 0 means one per core.
+        perturb: also encode the test cases under `PERTURBED` and predict them with the clean heads.
+
+    Raises:
+        ValueError: an encoder that cannot be loaded, nothing to run, or as `encode`, `fit`, `predict` and `score`.
+    """
+    if not plan.studies:
+        raise ValueError("no task can be run: " + "; ".join(plan.missing or ("give --root COHORT=FOLDER",)))
+    if plan.absent:
+        raise ValueError(plan.absent[0])
+    out, workers = Path(out), workers or os.cpu_count() or 1
+    for line in plan.missing:
+        note(line)
+    features = _encoded(plan, out, pooling, workers, perturb)
+    sweeps = list(_sweeps(plan, out, features, perturb))
+    with progress("heads", len(sweeps)) as advance:
+        for number, _ in run_jobs(sweep, [(one,) for one in sweeps], workers):
+            advance(1, sweeps[number].out.name)
+    folders = [one.out for one in sweeps]
+    parents = {folder.name: _fingerprint(folder) for folder in folders}
+    if not is_done(out / "scores", "score", None, parents):
+        write_scores(score([read_predictions(folder).table for folder in folders]), out / "scores", parents)
+    _analysis(plan, out, features)
+    return _report(plan, out, folders)
+
+
+def _encoded(plan: Plan, out: Path, pooling: Pooling, workers: int, perturb: bool) -> dict[tuple[str, str], Path]:
+    """Features of every encoder on the cases of every view of the cohorts, clean and perturbed: (encoder, view)."""
+    found = {}
+    for rival in plan.rivals:
+        summed: Pooling = pooling if rival.slices else "cls"
+        for view, cases in cases_of(plan.studies).items():
+            contrasts = tuple(dict.fromkeys(scan.contrast for scan in cases[0].scans))
+            found[rival.name, view] = out / "features" / f"{rival.name}-{view}"
+            _encode(cases, rival, found[rival.name, view], How(contrasts, summed), workers)
+            tested = {c.name for s in plan.studies if s.view == view for c in s.task.cases_of(s.parts[-1])}
+            for name, severity in PERTURBED if perturb else ():
+                folder = out / "features" / f"{rival.name}-{view}-{name}{severity}"
+                changed = How(contrasts, summed, perturbation=name, severity=severity)
+                chosen = [case for case in cases if case.name in tested]
+                _encode(chosen, rival, folder, changed, workers)
+                found[rival.name, f"{view}-{name}{severity}"] = folder
+    return found
+
+
+def _encode(cases: Sequence[Case], rival: Rival, out: Path, how: How, workers: int) -> None:
+    """In processes of their own only where there are enough cases to pay for their start."""
+    encode_folder(cases, rival.choice, out, how, workers=workers if len(cases) >= MANY_CASES else 0)
+
+
+def _sweeps(plan: Plan, out: Path, features: dict[tuple[str, str], Path], perturb: bool) -> Iterator[Sweep]:
+    """Every task, encoder and head; beside them age and sex alone, and the trivial baseline."""
+    for study in plan.studies:
+
+        def of(
+            encoder: str, head: str, on: Path | EncoderChoice, changed: tuple[Path, ...] = (), study: Study = study
+        ) -> Sweep:
+            folder = out / "predictions" / f"{study.name}-{encoder}-{head}"
+            return Sweep(study.task, encoder, head, on, changed, plan.fractions, study.draws(plan.draws), folder)
+
+        if study.dense:
+            without = [rival.name for rival in plan.rivals if not rival.slices]
+            if without:
+                note(f"{study.name} is left out for {', '.join(without)}: no patch tokens of slices")
+            dense = [rival for rival in plan.rivals if rival.slices]
+            yield from (of(rival.name, head, rival.choice) for rival in dense for head in study.heads)
+            continue
+        table = out / "features" / f"{clinical.NAME}-{study.name}"
+        write_features(clinical.clinical_features(study.task), table)
+        yield from (of(clinical.NAME, head, table) for head in (study.heads[0], "prior"))
+        for rival in plan.rivals:
+            names = [f"{study.view}-{name}{severity}" for name, severity in PERTURBED if perturb]
+            changed = tuple(features[rival.name, name] for name in names)
+            yield from (of(rival.name, head, features[rival.name, study.view], changed) for head in study.heads)
+
+
+def _analysis(plan: Plan, out: Path, features: dict[tuple[str, str], Path]) -> None:
+    """k-NN with McNemar tests, CKA, rank and site on the first classification; patch similarity on a tumour."""
+    import pandas as pd
+
+    study = next((s for s in plan.studies if s.task.kind == "classification" and s.name != "sequence"), plan.studies[0])
+    folders = {rival.name: features[rival.name, study.view] for rival in plan.rivals}
+    parents = {name: _fingerprint(folder) for name, folder in folders.items()}
+    if is_done(out / "analysis", "analyze", None, parents):
+        return
+    labels = None
+    if study.task.kind == "classification":
+        labels = pd.Series({case.name: str(case.participant[study.task.target[0]]) for case in study.task.cases})
+    tumours = next((s for s in plan.studies if s.dense), None)
+    slices = {rival.name: rival.choice.load() for rival in plan.rivals if rival.slices}
+    if tumours is not None and slices:
+        write_similarity(slices, tumours.task.cases_of(tumours.parts[-1])[0], out / "analysis" / "similarity")
+    train = {case.subject for case in study.task.cases_of("train")}
+    read = {name: read_features(folder) for name, folder in folders.items()}
+    write_analysis(analyze(read, labels, train), out / "analysis", parents)
+
+
+def _report(plan: Plan, out: Path, folders: Sequence[Path]) -> Path:
+    tasks: list[Task] = [study.task for study in plan.studies]
+    cases = {case.name: case for study in plan.studies for case in study.task.cases_of(study.parts[-1])}
+    return report(
+        out / "report",
+        title="BrainDINO: every table of the paper's kinds",
+        predictions=folders,
+        scores=out / "scores",
+        analysis=out / "analysis",
+        cases=cases,
+        tasks=tasks,
+        notes=plan.missing,
+    )
+
+
+def _fingerprint(folder: Path) -> str:
+    return fingerprint(read_record(folder, verify=False))
