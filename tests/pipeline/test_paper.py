@@ -1,0 +1,110 @@
+"""paper: the plan says what can be run and what is missing; a run gives every table and is not repeated."""
+
+import shutil
+
+import pytest
+
+from braindino.cli import main
+from braindino.pipeline.clinical import clinical_features
+from braindino.pipeline.fit import load_task
+from braindino.pipeline.paper import PERTURBED, paper, plan_paper
+from braindino.pipeline.score import read_scores
+from braindino.pipeline.studies import COHORTS, HEADS, Rival
+from braindino.record import read_table
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, cohort, weights):
+    """A finished run on two tasks, and its plan."""
+    out = tmp_path_factory.mktemp("paper")
+    plan = plan_paper(
+        [f"synthetic={cohort}"],
+        ["braindino", "regions"],
+        weights,
+        fractions=(0.5, 1.0),
+        draws=2,
+        only=("dementia", "survival"),
+    )
+    paper(plan, out, workers=1)
+    return plan, out
+
+
+def test_a_plan_counts_fits_and_names_what_is_missing(cohort, weights):
+    plan = plan_paper([f"synthetic={cohort}", "ixi=/nowhere"], ["braindino", "bm_mae"], weights)
+    lines = "\n".join(plan.lines())
+    assert "MISSING brain_age needs --root long579=FOLDER and --root pixar=FOLDER" in lines
+    assert "MISSING encoder bm_mae: bm_mae needs --weights" in lines
+    names = [study.name for study in plan.studies]
+    assert "dementia_synthetic" in names and "tumour_segmentation_synthetic" in names
+    fits = sum(26 * len(study.heads) if not study.dense else 6 for study in plan.studies)
+    assert lines.endswith(f"{len(names)} tasks x 1 encoders, {fits} fits in all")
+
+
+def test_every_cohort_of_the_paper_is_asked_for_by_name():
+    plan = plan_paper([], [], None)
+    assert not plan.studies and len(plan.missing) == sum(map(len, COHORTS.values()))
+    for cohorts in (names for places in COHORTS.values() for names in places):
+        assert any(all(f"--root {name}=FOLDER" in line for name in cohorts) for line in plan.missing)
+
+
+def test_every_model_has_every_fraction_and_the_clean_heads_meet_every_perturbation(done):
+    plan, out = done
+    metrics = read_scores(out / "scores").metrics
+    for study in plan.studies:
+        own = metrics[metrics["task"] == study.name]
+        clean = own[own["perturbation"] == "none"]
+        for encoder in ("braindino", "regions"):
+            for head in HEADS[study.task.kind]:
+                rows = clean[(clean["encoder"] == encoder) & (clean["head"] == head)]
+                assert set(rows["fraction"]) == {0.5, 1.0}
+                assert set(rows[rows["fraction"] == 0.5]["seed"]) == {"0,1"}
+        assert {("clinical", "prior"), ("clinical", study.heads[0])} <= set(zip(clean["encoder"], clean["head"]))
+        changed = own[own["encoder"] == "braindino"][["perturbation", "severity"]].itertuples(index=False)
+        assert set(PERTURBED) <= {(name, int(severity)) for name, severity in changed}
+    assert {"sex", "age"} <= set(read_scores(out / "scores").strata["variable"])
+    risks = read_scores(out / "scores").risks
+    assert set(risks["head"]) >= {"cox", "discrete_time"} and set(risks["group"]) == {"high", "low"}
+    assert len(read_table(out / "analysis" / "mcnemar.tsv", text=("a", "b")))
+    assert (out / "report" / "index.html").is_file()
+
+
+def test_what_was_lost_is_made_again_to_the_same_bytes_and_nothing_else(done):
+    plan, out = done
+    files = [p for p in out.rglob("*") if p.is_file() and p.suffix in (".tsv", ".npy")]
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+    lost = [out / "predictions" / "survival-braindino-cox", out / "features" / f"regions-{plan.studies[0].view}"]
+    for folder in lost:
+        shutil.rmtree(folder)
+    paper(plan, out, workers=1)
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+    assert {path: one[0] for path, one in after.items()} == {path: one[0] for path, one in before.items()}
+    again = {path for path in files if after[path][1] != before[path][1]}
+    assert all(any(folder in path.parents for folder in lost) or "clinical" in str(path) for path in again)
+
+
+def test_age_and_sex_alone_leave_the_target_out(cohort):
+    ages = clinical_features(load_task("dementia", cohort, "synthetic"))
+    assert ages.values.shape[2] == 3 and ages.values[:, 0, 0].min() > 4
+    sexes = clinical_features(load_task("brain_age", cohort, "synthetic"))
+    assert sexes.values.shape[2] == 2 and set(sexes.values.ravel().tolist()) == {0.0, 1.0}
+
+
+def test_words_of_an_encoder(weights):
+    assert Rival.of("braindino@brain", weights).name == "braindino@brain"
+    assert Rival.of(f"random_init={weights}", None).choice.weights == weights
+    assert not Rival.of("regions", weights).slices
+    with pytest.raises(ValueError, match="unknown encoder 'regoins'; did you mean 'regions'"):
+        Rival.of("regoins", None)
+
+
+def test_bad_words_are_told(tmp_path, cohort, capsys):
+    for words, told in (
+        ("--root nothing", "is no COHORT=FOLDER"),
+        (f"--root synthetc={cohort}", "did you mean 'synthetic'"),
+        (f"--root synthetic={cohort} --tasks brain_aeg", "did you mean 'brain_age'"),
+        (f"--root synthetic={cohort} --encoders braindino", "encoder braindino"),
+        ("--root ixi=/nowhere --tasks brain_age", "no task can be run: brain_age needs --root long579=FOLDER"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["paper", *words.split(), "--out", str(tmp_path / "out")])
+        assert told in capsys.readouterr().err
