@@ -58,11 +58,13 @@ def test_every_model_has_every_fraction_and_the_clean_heads_meet_every_perturbat
                 rows = clean[(clean["encoder"] == encoder) & (clean["head"] == head)]
                 assert set(rows["fraction"]) == {0.5, 1.0}
                 assert set(rows[rows["fraction"] == 0.5]["seed"]) == {"0,1"}
-        assert {("clinical", "prior"), ("clinical", study.heads[0])} <= set(zip(clean["encoder"], clean["head"]))
+        assert {("clinical", "prior"), ("clinical", study.heads[0])} <= set(
+            zip(clean["encoder"], clean["head"], strict=True)
+        )
         changed = own[own["encoder"] == "braindino"][["perturbation", "severity"]].itertuples(index=False)
         assert set(PERTURBED) <= {(name, int(severity)) for name, severity in changed}
     assert {"sex", "age"} <= set(read_scores(out / "scores").strata["variable"])
-    risks = read_scores(out / "scores").risks
+    risks = read_scores(out / "scores").risk_groups
     assert set(risks["head"]) >= {"cox", "discrete_time"} and set(risks["group"]) == {"high", "low"}
     assert len(read_table(out / "analysis" / "mcnemar.tsv", text=("a", "b")))
     assert (out / "report" / "index.html").is_file()
