@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import foreign_layouts as layouts
+import volume_layouts
 from braindino.cli import main
 from braindino.pipeline.check import check
 
@@ -31,6 +32,17 @@ def test_check_ends_with_the_problems(tmp_path, capsys):
         main(["check", str(tmp_path / "model.bin")])
     assert "model.bin does not fit:\nhugging_face weights" in stopped.value.code
     assert stopped.value.code.splitlines()[-1] == "  missing: norm.bias (for norm.bias (32,))"
+
+
+def test_check_knows_encoders_of_whole_volumes(tmp_path, capsys):
+    state = volume_layouts.weights(volume_layouts.bm_mae())
+    torch.save(state, tmp_path / "bmmae.pth")
+    assert check(str(tmp_path / "bmmae.pth")) == []
+    assert "complete and finite, for --encoder bm_mae; BM-MAE" in capsys.readouterr().out
+    del state["norm.bias"]
+    torch.save(state, tmp_path / "cut.pth")
+    (problem,) = check(str(tmp_path / "cut.pth"))
+    assert "missing: norm.bias" in problem
 
 
 def test_check_never_runs_a_file(tmp_path):

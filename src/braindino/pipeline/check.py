@@ -91,11 +91,26 @@ def _weights(path: Path) -> str:
     from braindino.model.weights import is_encoder_file, load_encoder
 
     if not is_encoder_file(path):
+        if told := _of_volumes(path):
+            return told
         _, config, report = read_foreign(path)
         return f"{path}: complete and finite, {config.in_channels} channels; {report.short()}"
     model, metadata = load_encoder(path)
     count = sum(parameter.numel() for parameter in model.parameters())
     return f"{path}: {count} parameters, {model.config}, digest {metadata['digest'][:12]}"
+
+
+def _of_volumes(path: Path) -> str:
+    """What a published encoder of whole volumes says of its own file; nothing where the file is none of theirs."""
+    for name in ("brainiac", "bm_mae", "brainmvp"):
+        try:
+            encoder = catalog.load("encoders", name).load(path)
+        except ValueError as error:
+            if f"{path} holds no " in str(error):
+                continue
+            raise
+        return f"{path}: complete and finite, for --encoder {name}; {encoder.report.short()}"
+    return ""
 
 
 def _scan(path: Path, assume: str | None, number: str | None) -> str:
