@@ -29,6 +29,8 @@ from braindino.types import Case, Pooling, Task
 
 PERTURBED = (("contrast", 3), ("gibbs", 3), ("bias_field", 3), ("contrast", 5), ("gibbs", 5), ("bias_field", 5))
 """Perturbation and severity: the three of the paper, at two of our severities (the paper's are not known)."""
+ROBUST = ("brain_age", "alzheimer", "autism", "dementia", "idh")
+"""Tasks that are asked under them: one of each kind of features on which all encoders answer."""
 
 MANY_CASES = 100
 """A process takes seconds to start, a case of a small encoder a fraction of one."""
@@ -133,14 +135,19 @@ def _encoded(plan: Plan, out: Path, pooling: Pooling, workers: int, perturb: boo
             contrasts = tuple(dict.fromkeys(scan.contrast for scan in cases[0].scans))
             found[rival.name, view] = out / "features" / f"{rival.name}-{view}"
             _encode(cases, rival, found[rival.name, view], How(contrasts, summed), workers)
-            tested = {c.name for s in plan.studies if s.view == view for c in s.task.cases_of(s.parts[-1])}
-            for name, severity in PERTURBED if perturb else ():
+            asked = [s for s in plan.studies if s.view == view and _robust(s)]
+            tested = {case.name for study in asked for case in study.task.cases_of(study.parts[-1])}
+            for name, severity in PERTURBED if perturb and tested else ():
                 folder = out / "features" / f"{rival.name}-{view}-{name}{severity}"
                 changed = How(contrasts, summed, perturbation=name, severity=severity)
                 chosen = [case for case in cases if case.name in tested]
                 _encode(chosen, rival, folder, changed, workers)
                 found[rival.name, f"{view}-{name}{severity}"] = folder
     return found
+
+
+def _robust(study: Study) -> bool:
+    return any(study.name == name or study.name.startswith(f"{name}_") for name in ROBUST)
 
 
 def _encode(cases: Sequence[Case], rival: Rival, out: Path, how: How, workers: int) -> None:
@@ -169,7 +176,7 @@ def _sweeps(plan: Plan, out: Path, features: dict[tuple[str, str], Path], pertur
         write_features(clinical.clinical_features(study.task), table)
         yield from (of(clinical.NAME, head, table) for head in (study.heads[0], "prior"))
         for rival in plan.rivals:
-            names = [f"{study.view}-{name}{severity}" for name, severity in PERTURBED if perturb]
+            names = [f"{study.view}-{name}{severity}" for name, severity in PERTURBED if perturb and _robust(study)]
             changed = tuple(features[rival.name, name] for name in names)
             yield from (of(rival.name, head, features[rival.name, study.view], changed) for head in study.heads)
 
