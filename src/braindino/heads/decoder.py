@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float32
 from torch.nn import functional as F
 
-from braindino.heads import check_label_map, written_and_scored
+from braindino.heads import check_label_map, one_label_map, written_and_scored
 from braindino.types import Case, Encoder, Kind, Task, Volume
 from braindino.volume.io import read_case
 from braindino.volume.preprocess import from_slices, restore, to_slices
@@ -51,7 +51,7 @@ class Fitted:
         maps = _to_pixels(logits, len(task.regions), _grid(encoder))
         probability = restore(from_slices(1 / (1 + np.exp(-maps))), prepared, original)
         regions = {name: probability[n] >= 0.5 for n, name in enumerate(task.regions)}
-        return written_and_scored(task, case, original, _label_map(regions, task), out)
+        return written_and_scored(task, case, original, one_label_map(regions, task), out)
 
     def _logits(self, tokens: torch.Tensor) -> torch.Tensor:
         standard = (tokens.float() - torch.from_numpy(self.mean)) / torch.from_numpy(self.scale)
@@ -160,15 +160,3 @@ def _to_pixels(
     side, patch = grid
     cut = outputs.reshape(-1, side, side, regions, patch, patch)
     return cut.transpose(0, 3, 1, 4, 2, 5).reshape(-1, regions, side * patch, side * patch)
-
-
-def _label_map(predicted: dict[str, np.ndarray], task: Task) -> np.ndarray:
-    """One label per voxel: regions from the largest to the smallest; each writes the label that it adds."""
-    names = sorted(task.regions, key=lambda name: -len(task.regions[name]))
-    result = np.zeros(next(iter(predicted.values())).shape, np.uint8)
-    inside = np.ones_like(result, bool)
-    for number, name in enumerate(names):
-        inner = set(task.regions[names[number + 1]]) if number + 1 < len(names) else set()
-        inside = inside & predicted[name]
-        result[inside] = next(label for label in task.regions[name] if label not in inner)
-    return result
