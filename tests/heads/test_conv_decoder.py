@@ -211,7 +211,7 @@ def test_bad_input(task, encoder, fitted, weights):
     with pytest.raises(ValueError, match="is no vision transformer"):
         fit(task, catalog.load("encoders", "regions").load(None), "conv_decoder")
     with pytest.raises(ValueError, match="decides itself how long"):
-        fit(task, encoder, "decoder", steps=5)
+        fit(task, encoder, "prior", steps=5)
     twin = load_encoder("random_init", weights, seed=9)
     with pytest.raises(ValueError, match="other encoder weights"):
         predict(task, twin, fitted)

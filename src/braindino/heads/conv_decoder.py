@@ -87,7 +87,7 @@ def from_state(state: Mapping[str, np.ndarray]) -> Fitted:
 
 
 def fit_dense(
-    encoder: Encoder, task: Task, train: Sequence[Case], validation: Sequence[Case], *, seed: int, steps: int = 0
+    encoder: Encoder, task: Task, train: Sequence[Case], validation: Sequence[Case], *, seed: int, steps: int = STEPS
 ) -> Fitted:
     """Learn the decoder by AdamW on Dice plus cross-entropy (MONAI's), on slices that are drawn and changed anew.
 
@@ -111,7 +111,7 @@ def fit_dense(
     trained, kept = (sum(one.numel() for one in part.parameters()) for part in (decoder, model))
     tell_share(NAME, trained, trained + kept)
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=RATE, betas=BETAS, weight_decay=DECAY)
-    rng, steps = np.random.default_rng([seed, 5]), steps or STEPS
+    rng = np.random.default_rng([seed, 5])
     lesion = np.array([place for place, one in enumerate(slices) if one.labels.any()], int)
     looks = {round((look + 1) * steps / LOOKS) for look in range(LOOKS)}
     best: tuple[float, Any] = (-1.0, None)
