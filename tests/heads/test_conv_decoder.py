@@ -161,6 +161,23 @@ def test_same_seed_same_head_and_the_share_is_told(task, encoder, capsys):
     assert "note: conv_decoder trains" in capsys.readouterr().err and one.steps == 3
 
 
+def test_tuned_with_the_encoder(tmp_path, task, encoder, capsys):
+    """A copy of the encoder learns too and is kept with the head; the encoder itself stays, others' are refused."""
+    before = encoder.digest()
+    tuned, frozen = (fit(task, encoder, name, steps=6) for name in ("tuned_decoder", "conv_decoder"))
+    assert encoder.digest() == before and not any(one.requires_grad for one in encoder.model.parameters())
+    assert "tuned_decoder trains 71,779 of 71,779 parameters (100.00%)" in capsys.readouterr().err
+    own = encoder.model.state_dict()["blocks.0.attn.qkv.weight"].numpy()
+    moved = np.abs(tuned.head.inside["blocks.0.attn.qkv.weight"] - own).max()
+    assert 1e-5 < moved < 6 * 3e-5 * 1.1  # Adam moves by at most about the rate in a step
+    assert not np.array_equal(tuned.head.decoder.fusion, frozen.head.decoder.fusion)
+    write_head(tuned, tmp_path / "head")
+    again = read_head(tmp_path / "head")
+    assert all(np.array_equal(array, again.head.state()[name]) for name, array in tuned.head.state().items())
+    one, two = (predict(task, encoder, head).table for head in (tuned, again))
+    assert np.array_equal(one["output_WT_dice"], two["output_WT_dice"]) and (one["status"] == "ok").all()
+
+
 def test_label_maps_lie_on_the_scans_voxels_and_say_where(tmp_path, task, encoder, fitted):
     """A scan stored as LPS, as BraTS is: the label map has its shape, order, affine and both codes, as integers."""
     case = task.cases_of("test")[0]
@@ -197,13 +214,13 @@ def test_a_bad_training_scan_is_told_and_left_out(tmp_path, task, encoder, capsy
     rest = task.cases_of("train")[1:3]
     conv_decoder.fit_dense(encoder, task, (torn, *rest), (), seed=0, steps=1)
     assert f"{bad.name} is left out of learning" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="no training case of task tumour_segmentation has a readable scan"):
+    with pytest.raises(ValueError, match="no training case has a readable scan"):
         conv_decoder.fit_dense(encoder, task, (torn,), (), seed=0, steps=1)
 
 
 def test_bad_input(task, encoder, fitted, weights):
     case = task.cases_of("test")[0]
-    with pytest.raises(ValueError, match="has 1 contrasts, the head learned on 4"):
+    with pytest.raises(ValueError, match="1 contrasts, but the head learned on 4"):
         fitted.head.predict_dense(encoder, task, replace(case, scans=case.scans[:1]), None)
     brain = load_encoder("braindino", weights, 0, "brain")
     with pytest.raises(ValueError, match="needs every patch of a slice"):

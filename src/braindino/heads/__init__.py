@@ -74,6 +74,12 @@ def slice_model(encoder: Encoder, head: str) -> Any:
     return model
 
 
+def slice_recipe(encoder: Encoder) -> Recipe:
+    """The recipe of an encoder that `slice_model` took."""
+    assert isinstance(encoder.recipe, Recipe)
+    return encoder.recipe
+
+
 def check_contrasts(learned: Integer[np.ndarray, " view"], x: Views) -> None:
     """Require the same number of views of each contrast, in the same order, as a head was learned on.
 

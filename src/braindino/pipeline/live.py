@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from braindino.heads import Live, slice_model
+from braindino.heads import Live, slice_model, slice_recipe
 from braindino.pipeline.design import targets
 from braindino.progress import note, progress
 from braindino.record import NO_ROOM
@@ -15,7 +15,6 @@ from braindino.tasks import answered, learned
 from braindino.types import Case, Encoder, Head, Task
 from braindino.volume.io import read_case
 from braindino.volume.preprocess import preprocess, to_slices
-from braindino.volume.recipe import Recipe
 
 AT_ONCE = 16
 """Cases whose pictures are held while a split is answered."""
@@ -42,11 +41,11 @@ def live(encoder: Encoder, cases: Sequence[Case]) -> tuple[Live, tuple[Case, ...
         ValueError: as `slice_model`.
     """
     slice_model(encoder, "with a gradient")
-    assert isinstance(encoder.recipe, Recipe)
+    recipe = slice_recipe(encoder)
     pictures, kept, reasons = [], [], {}
     for case in cases:
         try:
-            prepared = preprocess(read_case(case.scans), encoder.recipe)
+            prepared = preprocess(read_case(case.scans), recipe)
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno in NO_ROOM:
                 raise

@@ -16,7 +16,7 @@ from braindino.types import SPLITS
 
 SHORT = 12
 """Digits of a fingerprint that are shown."""
-TRAINED_INSIDE = ("lora", "tuned")
+TRAINED_INSIDE = ("lora", "tuned", "tuned_decoder")
 """Heads that train in a copy of the encoder."""
 
 

@@ -229,7 +229,7 @@ class Fit:
     acknowledge: tuple[str, ...] = ()
     """Subjects ("cohort/subject") or cohorts to report on although the encoder was pretrained on them."""
     steps: int = 0
-    """Of training (decoder, conv_decoder, lora, tuned); 0: the head's own small number, see docs/heads.md."""
+    """Of training (decoders, lora, tuned); 0: the head's own small number, see docs/heads.md."""
 
     def run(self) -> None:
         """Fit and write the head."""
