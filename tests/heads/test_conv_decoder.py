@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from braindino import catalog
+from braindino.fitting import segmenting
 from braindino.fitting.pictures import Picture, changed, draw, importance, whole, windows
 from braindino.fitting.upsampling import UpDecoder, dice_and_cross_entropy, feature_maps, levels
 from braindino.heads import conv_decoder, one_label_map
@@ -140,6 +141,29 @@ def test_a_brain_larger_than_the_window_is_seen_as_a_whole(encoder):
     cut, full = encoder.prepare(volume, every_slice=True), whole(volume, small)
     assert whole(volume, encoder.recipe).voxels.shape == cut.voxels.shape  # it fits: the recipe's own grid
     assert full.voxels.shape[1] > 24 and full.brain_mask.sum() == cut.brain_mask.sum()
+
+
+def test_windows_join_without_a_seam_and_mirrors_agree(task, encoder):
+    """A decoder that says the same everywhere says so through windows too; a mirrored slice has a mirrored answer."""
+    torch.manual_seed(0)
+    decoder, pictures = UpDecoder(32, 8, 1, 2).eval(), torch.randn(2, 1, 72, 72)
+    found = segmenting._probability(encoder.model, decoder, pictures, 48)
+    mirrored = segmenting._probability(encoder.model, decoder, pictures.flip(3), 48)
+    assert found.shape == (2, 2, 72, 72) and np.allclose(found, mirrored[..., ::-1], atol=1e-5)
+    assert found.std() > 1e-3
+    torch.nn.init.zeros_(decoder.last.weight)
+    constant = segmenting._probability(encoder.model, decoder, pictures, 48)
+    assert np.allclose(constant, 1 / (1 + np.exp(3.0)), atol=1e-6)
+
+
+def test_a_brain_larger_than_the_window_is_segmented_to_its_border(encoder):
+    """Everything is lesion: with windows it is all of the brain, not only its middle."""
+    small, volume = replace(encoder.recipe, size_px=24), scanned(contrasts=1)
+    decoder = UpDecoder(32, 8, 1, 1).eval()
+    torch.nn.init.zeros_(decoder.last.weight)
+    torch.nn.init.constant_(decoder.last.bias, 3.0)
+    found = segmenting.segment(encoder.model, decoder.requires_grad_(False), small, volume, ("lesion",))["lesion"]
+    assert found[volume.brain_mask].mean() > 0.98
 
 
 def test_learns_keeps_and_writes(tmp_path, task, encoder, fitted, capsys):
