@@ -2,11 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from braindino import catalog
 from braindino.cohorts import nnunet
 from braindino.layouts.nnunet import read_description
+from braindino.pipeline.check import check
+from braindino.pipeline.encode import load_encoder
+from braindino.pipeline.fit import fit, load_task
+from braindino.pipeline.predict import predict
+from braindino.volume.io import read_case, read_labels, read_volume, write_nifti
 from trees import told_of, touch
 
 REGIONS = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]}
@@ -144,3 +150,29 @@ def test_bad_descriptions(tmp_path, change, message):
     (tmp_path / "d" / "dataset.json").write_text("{")
     with pytest.raises(ValueError, match="is no description"):
         nnunet.cases(tmp_path / "d", lambda line: None)
+
+
+def test_a_dataset_with_voxels_from_check_to_label_maps(tmp_path, cohort, weights, capsys):
+    """The synthetic gliomas in nnU-Net's order of labels (1 oedema, 2 core): checked, learned on, segmented."""
+    root = describe(tmp_path / "Dataset900_Made")
+    for folder in ("imagesTr", "labelsTr"):
+        (root / folder).mkdir()
+    for case in catalog.load("cohorts", "synthetic").cases(cohort):
+        if case.scans[0].label_map is None:
+            continue
+        volume = read_case(case.scans)
+        for number, contrast in enumerate(("T1w", "T1ce", "T2w", "FLAIR")):
+            stripped = volume.voxels[volume.contrasts.index(contrast)] * volume.brain_mask  # as BraTS is
+            write_nifti(root / "imagesTr" / f"{case.name}_{number:04d}.nii.gz", stripped, volume.affine)
+        labels = np.array([0, 2, 1, 3], np.uint8)[volume.label_map]
+        write_nifti(root / "labelsTr" / f"{case.name}.nii.gz", labels, volume.affine)
+    assert check(f"nnunet={root}") == [] and "9 subjects" in capsys.readouterr().out
+    task = load_task("tumour_segmentation", [f"nnunet={root}"])
+    encoder = load_encoder("braindino", weights)
+    table = predict(task, encoder, fit(task, encoder, "decoder"), out=tmp_path / "p").table
+    assert (table["status"] == "ok").all() and table["output_WT_dice"].mean() > 0.3
+    case = task.cases_of("test")[0]
+    found = read_labels(tmp_path / "p" / "label_maps" / f"{case.name}_dseg.nii.gz", read_volume(case.scans[0].path))
+    truth = read_labels(case.scans[0].label_map, read_volume(case.scans[0].path))
+    shares = np.bincount(truth[found == 1], minlength=4)
+    assert shares[1] > shares[2] + shares[3]  # oedema is 1 here

@@ -83,7 +83,7 @@ def test_what_is_made_in_ras_lies_on_the_file_again(tmp_path):
     for number, codes in enumerate(CODES):
         stored = nib.orientations.apply_orientation(labels, codes)
         affine = np.diag([4.0, 3.5, 4.5, 1.0]) @ nib.orientations.inv_ornt_aff(codes, labels.shape)
-        array, ras, _ = to_ras(stored, affine)
+        array, _, _ = to_ras(stored, affine)
         assert np.array_equal(from_ras(array, affine), stored)
         path = tmp_path / f"{number}.nii"
         write_nifti(path, stored, affine)

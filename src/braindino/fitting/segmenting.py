@@ -123,7 +123,6 @@ def learn_decoder(
     return decoder.cpu().eval().requires_grad_(False), arrays
 
 
-@torch.no_grad()
 def segment(
     model: Any, decoder: UpDecoder, recipe: Recipe, original: Volume, names: Sequence[str]
 ) -> dict[str, Bool[np.ndarray, "i j k"]]:
@@ -199,6 +198,7 @@ def _soft_dice(model: Any, decoder: UpDecoder, held: Sequence[Picture], lesson: 
     return float(((sums[0] + SMOOTH) / (sums[1] + SMOOTH)).mean())
 
 
+@torch.no_grad()
 def _probability(
     model: Any, decoder: UpDecoder, pictures: Float[Tensor, "slice channel row column"], size: int
 ) -> Float32[np.ndarray, "slice region row column"]:
