@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from braindino.volume.io import read_volume
-from braindino.volume.orientation import to_ras
+from braindino.volume.io import as_stored, read_volume, write_nifti
+from braindino.volume.orientation import from_ras, to_ras
 from braindino.volume.preprocess import preprocess, restore, slice_positions_mm, to_slices
 from braindino.volume.recipe import Recipe
 from faults import Count
@@ -75,3 +75,21 @@ def test_maps_come_back_to_an_oblique_grid():
     prepared = preprocess(volume, RECIPE, every_slice=True)
     back = restore(prepared.brain_mask[None].astype(np.float32), prepared, volume)[0] > 0.5
     assert 2 * (back & volume.brain_mask).sum() / (back.sum() + volume.brain_mask.sum()) > 0.97
+
+
+def test_what_is_made_in_ras_lies_on_the_file_again(tmp_path):
+    """Back through all 48 ways to store a head: the very array and affine of the file."""
+    labels = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint8)
+    for number, codes in enumerate(CODES):
+        stored = nib.orientations.apply_orientation(labels, codes)
+        affine = np.diag([4.0, 3.5, 4.5, 1.0]) @ nib.orientations.inv_ornt_aff(codes, labels.shape)
+        array, _, _ = to_ras(stored, affine)
+        assert np.array_equal(from_ras(array, affine), stored)
+        path = tmp_path / f"{number}.nii"
+        write_nifti(path, stored, affine)
+        volume = read_volume(path)
+        back, told = as_stored(volume.voxels[0].astype(np.uint8), volume)
+        assert np.array_equal(back, stored) and np.allclose(told, affine, atol=1e-4)
+    write_nifti(path, np.pad(stored, ((0, 1), (0, 0), (0, 0))), affine)
+    with pytest.raises(ValueError, match="has changed: it was read as"):
+        as_stored(volume.voxels[0], volume)

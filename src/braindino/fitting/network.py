@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from braindino.fitting.targets import check_events, check_rows, check_values, class_indices
+from braindino.progress import note
 from braindino.types import Kind
 
 Rows = tuple[np.ndarray, ...]
@@ -108,11 +109,11 @@ def train(
     budget = BUDGETS[kind]
     check_rows(x[0], y, "training")
     check_rows(validation[0][0], validation[1], "validation")
-    truth, seen, outputs = _targets(y, validation[1], kind)
+    truth, seen, outputs = targets_of(y, validation[1], kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(build(outputs), x[0].shape[-1], outputs)
-        _standardise(network, x[0], y, kind)
+        standardise(network, x[0], y, kind)
         optimiser = (torch.optim.AdamW if budget.decoupled else torch.optim.Adam)(
             network.parameters(), lr=budget.rate, weight_decay=budget.decay
         )
@@ -137,6 +138,11 @@ def train(
                 break
     network.load_state_dict(best[1])
     return network.eval()
+
+
+def tell_share(head: str, trained: int, total: int) -> None:
+    """Say on stderr how many of all parameters, head and encoder together, are trained."""
+    note(f"{head} trains {trained:,} of {total:,} parameters ({trained / total:.2%})")
 
 
 def cox_loss(output: Float[Tensor, "subject 1"], y: Float[Tensor, "subject 2"]) -> Float[Tensor, ""]:
@@ -166,7 +172,12 @@ def zeroed(layer: nn.Linear) -> nn.Linear:
     return layer
 
 
-def _targets(y: np.ndarray, validation: np.ndarray, kind: Kind) -> tuple[Tensor, Tensor, int]:
+def perceptron(dim: int, outputs: int) -> nn.Module:
+    """The paper's head, its last layer zero: LayerNorm(D), Linear(D, D), GELU, Linear(D, outputs)."""
+    return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), zeroed(nn.Linear(dim, outputs)))
+
+
+def targets_of(y: np.ndarray, validation: np.ndarray, kind: Kind) -> tuple[Tensor, Tensor, int]:
     """Targets as the loss takes them, and the number of outputs."""
     if kind == "classification":
         labels, held = class_indices(y, validation)
@@ -182,7 +193,8 @@ def _targets(y: np.ndarray, validation: np.ndarray, kind: Kind) -> tuple[Tensor,
     return own, seen, 1
 
 
-def _standardise(network: Network, features: np.ndarray, y: np.ndarray, kind: Kind) -> None:
+def standardise(network: Network, features: np.ndarray, y: np.ndarray, kind: Kind) -> None:
+    """Set mean and deviation of the features, and of the target of a regression, to those of the training subjects."""
     axes = tuple(range(features.ndim - 1))
     mean, scale = features.mean(axes, dtype=np.float64), features.std(axes, dtype=np.float64)
     scale = np.where(scale > 1e-6 * (np.abs(mean) + 1e-6), scale, 1.0)

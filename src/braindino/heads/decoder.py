@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float32
 from torch.nn import functional as F
 
-from braindino.heads import check_label_map, written_and_scored
+from braindino.heads import check_label_map, one_label_map, written_and_scored
 from braindino.types import Case, Encoder, Kind, Task, Volume
 from braindino.volume.io import read_case
 from braindino.volume.preprocess import from_slices, restore, to_slices
@@ -51,7 +51,7 @@ class Fitted:
         maps = _to_pixels(logits, len(task.regions), _grid(encoder))
         probability = restore(from_slices(1 / (1 + np.exp(-maps))), prepared, original)
         regions = {name: probability[n] >= 0.5 for n, name in enumerate(task.regions)}
-        return written_and_scored(task, case, original, _label_map(regions, task), out)
+        return written_and_scored(task, case, original, one_label_map(regions, task), out)
 
     def _logits(self, tokens: torch.Tensor) -> torch.Tensor:
         standard = (tokens.float() - torch.from_numpy(self.mean)) / torch.from_numpy(self.scale)
@@ -63,7 +63,9 @@ def from_state(state: dict[str, np.ndarray]) -> Fitted:
     return Fitted(**state)
 
 
-def fit_dense(encoder: Encoder, task: Task, train: Sequence[Case], validation: Sequence[Case], *, seed: int) -> Fitted:
+def fit_dense(
+    encoder: Encoder, task: Task, train: Sequence[Case], validation: Sequence[Case], *, seed: int, steps: int = STEPS
+) -> Fitted:
     """Learn the map by Adam on binary cross-entropy plus soft Dice over slices, half of them with a lesion.
 
     Raises:
@@ -71,7 +73,7 @@ def fit_dense(encoder: Encoder, task: Task, train: Sequence[Case], validation: S
     """
     x, y = _dataset(encoder, task, train)
     mean, scale = x.float().mean(dim=(0, 1)), x.float().std(dim=(0, 1)) + 1e-6
-    candidates = [_train(x, y, mean, scale, strength, seed) for strength in STRENGTHS]
+    candidates = [_train(x, y, mean, scale, strength, seed, steps) for strength in STRENGTHS]
     if not validation:
         return candidates[0]
     held_x, held_y = _dataset(encoder, task, validation)
@@ -80,17 +82,17 @@ def fit_dense(encoder: Encoder, task: Task, train: Sequence[Case], validation: S
 
 
 def _train(
-    x: torch.Tensor, y: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, strength: float, seed: int
+    x: torch.Tensor, y: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, strength: float, seed: int, steps: int
 ) -> Fitted:
     rng = np.random.default_rng([seed, 2])
     weight = torch.zeros(y.shape[-1], x.shape[-1], requires_grad=True)
     bias = torch.full((y.shape[-1],), -3.0, requires_grad=True)
     optimiser = torch.optim.AdamW([weight, bias], lr=LEARNING_RATE, weight_decay=strength / LEARNING_RATE)
     lesion = np.flatnonzero(y.flatten(1).any(dim=1).numpy())
-    for step in range(STEPS):
+    for step in range(steps):
         half = rng.choice(lesion, BATCH_SLICES // 2)
         chosen = torch.from_numpy(np.concatenate([half, rng.integers(len(x), size=BATCH_SLICES // 2)]))
-        optimiser.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / STEPS)
+        optimiser.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
         logits = F.linear((x[chosen].float() - mean) / scale, weight, bias)
         wanted = y[chosen].float()
         loss = F.binary_cross_entropy_with_logits(logits, wanted) + 1 - _soft_dice(torch.sigmoid(logits), wanted)
@@ -160,15 +162,3 @@ def _to_pixels(
     side, patch = grid
     cut = outputs.reshape(-1, side, side, regions, patch, patch)
     return cut.transpose(0, 3, 1, 4, 2, 5).reshape(-1, regions, side * patch, side * patch)
-
-
-def _label_map(predicted: dict[str, np.ndarray], task: Task) -> np.ndarray:
-    """One label per voxel: regions from the largest to the smallest; each writes the label that it adds."""
-    names = sorted(task.regions, key=lambda name: -len(task.regions[name]))
-    result = np.zeros(next(iter(predicted.values())).shape, np.uint8)
-    inside = np.ones_like(result, bool)
-    for number, name in enumerate(names):
-        inner = set(task.regions[names[number + 1]]) if number + 1 < len(names) else set()
-        inside = inside & predicted[name]
-        result[inside] = next(label for label in task.regions[name] if label not in inner)
-    return result

@@ -8,9 +8,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
-from torch import nn
 
-from braindino.fitting.network import Network, from_arrays, train, zeroed
+from braindino.fitting.network import Network, from_arrays, perceptron, train
 from braindino.types import Kind
 
 
@@ -34,7 +33,7 @@ class Fitted:
 
 def from_state(state: Mapping[str, np.ndarray]) -> Fitted:
     """The head that `state()` described."""
-    return Fitted(from_arrays(_layers(len(state["mean"]), len(state["unit"])), state))
+    return Fitted(from_arrays(perceptron(len(state["mean"]), len(state["unit"])), state))
 
 
 def fit(
@@ -55,8 +54,4 @@ def fit(
     if kind not in Fitted.kinds:
         raise ValueError(f"the mlp head serves {', '.join(Fitted.kinds)}, not {kind}")
     held, truth = validation
-    return Fitted(train(lambda outputs: _layers(x.shape[1], outputs), (x,), y, ((held,), truth), kind, seed))
-
-
-def _layers(dim: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), zeroed(nn.Linear(dim, outputs)))
+    return Fitted(train(lambda outputs: perceptron(x.shape[1], outputs), (x,), y, ((held,), truth), kind, seed))

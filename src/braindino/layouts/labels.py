@@ -23,10 +23,14 @@ SCHEMES = {
     "brats2023": LabelScheme(
         {1: "necrotic core", 2: "oedema", 3: "enhancing tumour"}, {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
     ),
+    "nnunet_brats": LabelScheme(
+        {1: "oedema", 2: "necrotic core", 3: "enhancing tumour"}, {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)}
+    ),
     "lesion": LabelScheme({1: "lesion"}, {"lesion": (1,)}),
 }
 """By the word in the participant column `label_scheme`. BraTS until 2021, UPENN-GBM and UCSF-PDGM use 4 for enhancing
-tumour, BraTS 2023 and GoAT 3; in BraTS 2024 after treatment 4 is a resection cavity and no scheme here reads it."""
+tumour, BraTS 2023 and GoAT 3; nnU-Net's conversion of BraTS and the Medical Segmentation Decathlon have 1 and 2 the
+other way round. In BraTS 2024 after treatment 4 is a resection cavity and no scheme here reads it."""
 
 
 def check_labels(scheme: str, values: Iterable[int]) -> None:

@@ -14,6 +14,7 @@ from braindino.fitting.combat import fit_combat
 from braindino.pipeline.around import Around, Asked, fit_after, from_state, known_sites
 from braindino.pipeline.design import covariates, design, targets
 from braindino.pipeline.leakage import refuse_pretrained
+from braindino.pipeline.live import labelled
 from braindino.pipeline.sources import read_root, together
 from braindino.pipeline.split import read_split
 from braindino.progress import note
@@ -50,6 +51,8 @@ class FittedHead:
     """Of the task."""
     protocol: str = "three_way"
     """Of the task's split."""
+    steps: int = 0
+    """Of training, as asked for; 0: the head's own number."""
 
 
 def load_task(
@@ -100,22 +103,25 @@ def fit(
     seed: int = 0,
     asked: Asked = Asked(),  # noqa: B008 (frozen)
     acknowledge: Sequence[str] = (),
+    steps: int = 0,
 ) -> FittedHead:
     """Learn a head on the training subjects, choosing its settings on the validation subjects.
 
     Args:
         task: the question, with its split.
-        features: cached features, or the encoder itself for a head that needs patch tokens.
+        features: cached features, or the encoder itself for a head that needs patch tokens or trains in a copy of it.
         head: plug-in name (see `braindino list heads`).
         fraction: share of the training subjects, stratified and nested.
         seed: which draw of that share, and the head's own randomness; the split has a seed of its own.
         asked: fusion of contrasts, calibration, coverage and ComBat (heads on features).
         acknowledge: subjects ("cohort/subject") or cohorts that are reported on although the encoder was pretrained on
             them.
+        steps: of training, for heads that have a constant `STEPS`; 0: that many.
 
     Raises:
         ValueError: a head that does not serve the task's kind, features that lack every training case, encoder weights
-            that changed while fitting (frozen is a fact), or what `asked` says has no meaning or too few subjects.
+            that changed while fitting (frozen is a fact), steps for a head that has none, or what `asked` says has no
+            meaning or too few subjects.
         LeakageError: the encoder was pretrained on subjects that are reported on and are not in `acknowledge`.
     """
     refuse_pretrained(task, features, acknowledge)
@@ -124,18 +130,16 @@ def fit(
         raise ValueError(f"head {head!r} serves {', '.join(module.Fitted.kinds)}, but {task.name} is {task.kind}")
     asked.check(task)
     assert task.classes == tuple(sorted(task.classes)), "heads give probabilities in sorted order of the classes"
+    if steps < 0 or (steps and not hasattr(module, "STEPS")):
+        raise ValueError(f"steps is {steps}, but head {head!r} decides itself how long it learns; leave it out (0)")
     train, around = training_cases(task, fraction, seed), Around()
-    if task.kind == "segmentation":
+    contrasts: tuple[str, ...] = ()
+    if task.kind == "segmentation" or module.Fitted.needs == "gradient":
         if isinstance(features, Features):
-            raise ValueError(
-                f"segmentation needs patch tokens: give {head!r} the encoder's weights, not cached features"
-            )
-        before = features.digest()
-        fitted = module.fit_dense(features, task, train, task.cases_of("validation"), seed=seed)
-        if features.digest() != before:
-            raise ValueError("the encoder's weights changed while fitting a head on a frozen encoder")
-        named = (features.name, before, features.recipe.hash(), "none")
-        contrasts: tuple[str, ...] = ()
+            what = "patch tokens" if task.kind == "segmentation" else "a copy of the encoder to train in"
+            raise ValueError(f"head {head!r} needs {what}: give the encoder's weights, not cached features")
+        fitted = _on_encoder(task, features, head, train, seed, asked, steps)
+        named = (features.name, features.digest(), features.recipe.hash(), "none")
     else:
         if not isinstance(features, Features):
             raise ValueError(f"head {head!r} learns on cached features: run encode first")
@@ -144,7 +148,30 @@ def fit(
         contrasts = tuple(dict.fromkeys(features.contrasts))
     subjects = tuple(sorted({case.subject for case in train}))
     about = {"cohort": task.cohort, "protocol": task.protocol}
-    return FittedHead(fitted, head, task.name, *named, fraction, seed, contrasts, subjects, asked, around, **about)
+    return FittedHead(
+        fitted, head, task.name, *named, fraction, seed, contrasts, subjects, asked, around, steps=steps, **about
+    )
+
+
+def _on_encoder(
+    task: Task, encoder: Encoder, name: str, cases: Sequence[Case], seed: int, asked: Asked, steps: int
+) -> Head:
+    """A dense head, or one that trains in a copy of the encoder; the encoder itself must be the same afterwards."""
+    module, before = catalog.load("heads", name), encoder.digest()
+    how = {"seed": seed} | ({"steps": steps} if steps else {})
+    head: Head
+    if task.kind == "segmentation":
+        head = module.fit_dense(encoder, task, cases, task.cases_of("validation"), **how)
+    else:
+        if asked != Asked():
+            raise ValueError(
+                f"calibration, coverage, ComBat and fusion are for heads on cached features, head {name!r} has none"
+            )
+        x, y = labelled(task, encoder, cases)
+        head = module.fit(x, y, labelled(task, encoder, task.cases_of("validation")), kind=task.kind, **how)
+    if encoder.digest() != before:
+        raise ValueError("the encoder's own weights changed while fitting; they never may")
+    return head
 
 
 def _on_features(

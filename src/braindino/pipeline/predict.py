@@ -12,6 +12,7 @@ from braindino.pipeline.around import columns_of
 from braindino.pipeline.design import design, targets
 from braindino.pipeline.fit import FittedHead
 from braindino.pipeline.leakage import pretrained, refuse_pretrained, refuse_trained
+from braindino.pipeline.live import answers
 from braindino.progress import progress
 from braindino.record import NO_ROOM, read_record, read_table, write_record, write_table
 from braindino.tasks import known, reported
@@ -36,7 +37,8 @@ def predict(
 
     Args:
         task: the question.
-        features: cached features (also perturbed ones: the clean head is reused), or the encoder for dense heads.
+        features: cached features (also perturbed ones: the clean head is reused), or the encoder for dense heads
+            and those that trained in a copy of it.
         fitted: the head.
         split: which subjects.
         out: for dense heads, the folder into which label maps go (in the scan's own space).
@@ -72,6 +74,8 @@ def predict(
         refuse_pretrained(task, features, acknowledge)
     if isinstance(features, Features):
         outputs = _from_features(task, features, fitted, cases)
+    elif task.kind != "segmentation":
+        outputs = answers(task, features, fitted.head, cases)
     else:
         outputs = _dense(task, features, fitted, cases, out)
     table = _table(task, fitted, cases, outputs, split, change)

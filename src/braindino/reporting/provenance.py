@@ -16,6 +16,8 @@ from braindino.types import SPLITS
 
 SHORT = 12
 """Digits of a fingerprint that are shown."""
+TRAINED_INSIDE = ("lora", "tuned", "tuned_decoder")
+"""Heads that train in a copy of the encoder."""
 
 
 def provenance_section(found: Artefacts) -> Section:
@@ -94,8 +96,9 @@ def _methods(found: Artefacts) -> Iterator[str]:
             f"validation and {test} test subjects."
         )
     if heads := sorted({one.head for one in found.answers}):
+        inside = [head for head in heads if head in TRAINED_INSIDE]
         yield (
-            f"The encoder stayed frozen. Light heads ({', '.join(heads)}) were learned on training subjects and their "
+            f"{_frozen(inside)} Heads ({', '.join(heads)}) were learned on training subjects and their "
             "settings chosen on validation subjects (linear: also by cross-validation within training); all results "
             "are from test subjects, split by subject."
         )
@@ -110,6 +113,13 @@ def _methods(found: Artefacts) -> Iterator[str]:
         yield "Subjects were synthetic."
     if found.records:
         yield f"Software: {_software(found.records)}."
+
+
+def _frozen(inside: list[str]) -> str:
+    """What was done to the encoder, given the heads that train in a copy of it."""
+    if not inside:
+        return "The encoder stayed frozen."
+    return f"For {' and '.join(inside)} a copy of the encoder was trained; for every other head it stayed frozen."
 
 
 def _software(records: Mapping[str, Mapping[str, Any]]) -> str:

@@ -24,8 +24,8 @@ def build(cohort: str, cases: tuple[Case, ...], seed: int) -> Task:
     chosen = select(tumours, CONTRASTS, (), "tumour_segmentation")
     scheme, *others = sorted({str(case.participant.get("label_scheme", DEFAULT_SCHEME)) for case in chosen})
     if others or scheme not in SCHEMES or "ET" not in SCHEMES[scheme].regions:
-        told = " and ".join([scheme, *others])
-        raise ValueError(f"task tumour_segmentation: label_scheme is {told}, expected one of brats2021 and brats2023")
+        told, known = " and ".join([scheme, *others]), ", ".join(n for n, s in SCHEMES.items() if "ET" in s.regions)
+        raise ValueError(f"task tumour_segmentation: label_scheme is {told}, expected one of {known}")
     return Task(
         name="tumour_segmentation",
         kind="segmentation",

@@ -182,12 +182,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Backbone:
-    """What the head stands on: cached features, or encoder weights for heads that need patch tokens."""
+    """What the head stands on: cached features, or encoder weights for heads that need patch tokens or a gradient."""
 
     features: Path | None = None
     """Features folder (heads that need CLS)."""
     weights: Path | None = None
-    """Encoder weights (dense heads)."""
+    """Encoder weights (dense heads, and heads that train in a copy of the encoder)."""
     encoder: str = "braindino"
     """Encoder plug-in for `weights`."""
     variant: str = ""
@@ -198,7 +198,7 @@ class Backbone:
         from braindino.pipeline.encode import load_encoder, read_features
 
         if (self.features is None) == (self.weights is None):
-            raise ValueError("give either --features (heads on CLS) or --weights (dense heads)")
+            raise ValueError("give either --features (heads on CLS) or --weights (dense heads, lora, tuned)")
         return (
             read_features(self.features) if self.features else load_encoder(self.encoder, self.weights, 0, self.variant)
         )
@@ -206,7 +206,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Fit:
-    """Learn a light head on a frozen encoder: on the training subjects, settings chosen on the validation subjects."""
+    """Learn a head on an encoder that stays as it is: on the training subjects, chosen on the validation subjects."""
 
     task: Annotated[TaskFlags, tyro.conf.arg(name="")]
     on: Annotated[Backbone, tyro.conf.arg(name="")]
@@ -228,6 +228,8 @@ class Fit:
     """Take the effects of the sites out of the features first; learned in training. Unseen sites get no answer."""
     acknowledge: tuple[str, ...] = ()
     """Subjects ("cohort/subject") or cohorts to report on although the encoder was pretrained on them."""
+    steps: int = 0
+    """Of training (decoders, lora, tuned); 0: the head's own small number, see docs/heads.md."""
 
     def run(self) -> None:
         """Fit and write the head."""
@@ -240,7 +242,7 @@ class Fit:
         asked.check(task := self.task.load())
         on = self.on.load()
         with claimed(self.out):
-            how = {"asked": asked, "acknowledge": self.acknowledge}
+            how = {"asked": asked, "acknowledge": self.acknowledge, "steps": self.steps}
             fitted = fit(task, on, self.head, fraction=self.fraction, seed=self.seed, **how)  # type: ignore[arg-type]
             write_head(fitted, self.out)
         print(f"{self.head} head for {fitted.task} on {len(fitted.subjects)} training subjects in {self.out}")

@@ -16,7 +16,7 @@ from braindino.record import write_bytes
 from braindino.types import Scan, Volume
 from braindino.volume.dicom import converted
 from braindino.volume.files import Stored, open_image, stem
-from braindino.volume.orientation import affine_of, to_ras
+from braindino.volume.orientation import affine_of, from_ras, to_ras
 
 MAX_NONFINITE = 0.01
 """Largest tolerated share of NaN or infinite voxels; fewer are set to 0 and told in the history."""
@@ -124,6 +124,28 @@ def write_nifti(path: Path | str, array: Shaped[np.ndarray, "i j k"], affine: Fl
     image.set_qform(affine, code=1)
     data = image.to_bytes()
     write_bytes(Path(path), gzip.compress(data, compresslevel=1, mtime=0) if str(path).endswith(".gz") else data)
+
+
+def as_stored(
+    array: Shaped[np.ndarray, "i j k"], like: Volume
+) -> tuple[Shaped[np.ndarray, "a b c"], Float[np.ndarray, "4 4"]]:
+    """An array on the grid of a volume that was read, in the voxel order of its first file, with that file's affine.
+
+    Flips and axis swaps only, so that the result lies on the file voxel for voxel. Of a DICOM folder, whose file is
+    made in reading, the order stays RAS.
+
+    Raises:
+        ValueError: the file cannot be read any more, or has another shape than it had.
+    """
+    path = Path(like.scans[0].path)
+    if path.is_dir():
+        return array, like.affine
+    image = open_image(path)
+    affine, _ = affine_of(image, path, None)
+    moved = from_ras(array, affine)
+    if moved.shape != tuple(image.shape[:3]):
+        raise ValueError(f"{path} has changed: it was read as {moved.shape}, and is now {tuple(image.shape[:3])}")
+    return moved, affine
 
 
 def _read(path: Path, shown: Path, volume: int | None, assume: str | None) -> Volume:

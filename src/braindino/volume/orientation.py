@@ -74,6 +74,14 @@ def to_ras(
     return moved, new_affine, "".join(orientations.ornt2axcodes(old))
 
 
+def from_ras(array: Shaped[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]) -> Shaped[np.ndarray, "a b c"]:
+    """Undo `to_ras`: an array whose axes point nearest to Right, Anterior, Superior, in the voxel order of `affine`."""
+    change = orientations.ornt_transform(
+        orientations.axcodes2ornt(("R", "A", "S")), orientations.io_orientation(affine)
+    )
+    return np.ascontiguousarray(orientations.apply_orientation(array, change))
+
+
 def _assumed(
     image: Stored, path: Path, assume: str | None, zooms_mm: Float[np.ndarray, " 3"]
 ) -> tuple[Float[np.ndarray, "4 4"], tuple[str, ...]]:

@@ -1,0 +1,77 @@
+"""From cases to the pictures that a head with a gradient sees, and from these to its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from braindino.heads import Live, slice_model, slice_recipe
+from braindino.pipeline.design import targets
+from braindino.progress import note, progress
+from braindino.record import NO_ROOM
+from braindino.tasks import answered, learned
+from braindino.types import Case, Encoder, Head, Task
+from braindino.volume.io import read_case
+from braindino.volume.preprocess import preprocess, to_slices
+
+AT_ONCE = 16
+"""Cases whose pictures are held while a split is answered."""
+
+
+def labelled(task: Task, encoder: Encoder, cases: Sequence[Case]) -> tuple[Live, np.ndarray]:
+    """Pictures of every case that can be read, and what a head learns of their targets; of the others it is told why.
+
+    Raises:
+        ValueError: as `slice_model`, or no case can be read.
+    """
+    x, kept, reasons = live(encoder, cases)
+    for name, reason in reasons.items():
+        note(f"{name} is left out of learning: {reason}")
+    if not kept:
+        raise ValueError(f"none of {len(cases)} cases of task {task.name} can be read; the reasons stand above")
+    return x, learned(task, targets(task, kept))
+
+
+def live(encoder: Encoder, cases: Sequence[Case]) -> tuple[Live, tuple[Case, ...], dict[str, str]]:
+    """The pictures of cases through the encoder's recipe, the cases that could be read, and why the others could not.
+
+    Raises:
+        ValueError: as `slice_model`.
+    """
+    slice_model(encoder, "with a gradient")
+    recipe = slice_recipe(encoder)
+    pictures, kept, reasons = [], [], {}
+    for case in cases:
+        try:
+            prepared = preprocess(read_case(case.scans), recipe)
+        except (ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise
+            reasons[case.name] = str(error)
+            continue
+        slices = to_slices(prepared.voxels)
+        views = slices.reshape(len(slices) * len(prepared.contrasts), -1, *slices.shape[2:])
+        pictures.append(views.astype(np.float16))
+        kept.append(case)
+    return Live(encoder, tuple(pictures)), tuple(kept), reasons
+
+
+def answers(task: Task, encoder: Encoder, head: Head, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Status and outputs of each case, by names as those of heads on features."""
+    names = [f"output_{name}" for name in task.classes] or ["output"]
+    found: list[dict[str, Any]] = []
+    with progress(f"predict {encoder.name}", len(cases)) as advance:
+        for first in range(0, len(cases), AT_ONCE):
+            some = cases[first : first + AT_ONCE]
+            x, kept, reasons = live(encoder, some)
+            rows = answered(task, head.predict(x)) if kept else ()  # type: ignore[attr-defined]
+            given = {
+                case.name: dict(zip(names, map(float, row), strict=True)) for case, row in zip(kept, rows, strict=True)
+            }
+            for case in some:
+                status = reasons.get(case.name, "ok")
+                found.append({"status": status, **given.get(case.name, {})})
+            advance(len(some))
+    return found
