@@ -21,10 +21,12 @@ def found(exclude, parent=None, held_out=()):
     run = {"config": {"exclude": exclude}, "parents": {"corpus": parent or fingerprint(corpus)}}
     run |= {"facts": {"held_out": list(held_out)}} if held_out else {}
     base = {"task": "t", "kind": "regression", "encoder": "e", "head": "linear", "fraction": 1.0, "seed": 0}
-    table = pd.DataFrame([base | {"perturbation": "none", "split": "test", "case": n, "status": "ok"} for n in "12"])
+    table = pd.DataFrame(
+        [base | {"perturbation": "none", "severity": 0, "split": "test", "case": n, "status": "ok"} for n in "12"]
+    )
     cases = {n: Case(n, (Scan("c", n, "T1w", Path("x")),)) for n in "12"}
     view = CorpusView(scans, pd.DataFrame(), (), Recipe())
-    answers = (answers_of(Path("p"), table),)
+    answers = answers_of(Path("p"), table)
     return Artefacts(view, logs={"r": []}, answers=answers, cases=cases, records={"corpus": corpus, "run r": run})
 
 

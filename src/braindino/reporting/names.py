@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping
 from braindino.layouts.labels import SCHEMES
 from braindino.stats.metrics import METRICS
 
-RANDOM, PRIOR = "random_init", "prior"
-"""Encoder and head that anything learned must beat."""
-BASELINES = {RANDOM: "the same network with random weights", PRIOR: "the trivial answer (prior)"}
+RANDOM, PRIOR, CLINICAL = "random_init", "prior", "clinical"
+"""Encoder, head and encoder that anything learned must beat."""
+BASELINES = {RANDOM: "the same network with random weights", PRIOR: "the trivial answer (prior)",
+             CLINICAL: "age and sex alone"}  # fmt: skip
+ENCODERS = {RANDOM: "random init", CLINICAL: "age and sex", "regions": "brain regions", "pca": "PCA of slices"}
+"""Plug-ins whose names say too little, in words; every other one goes by its own name."""
 
 SHORT = {"mae": "MAE", "roc_auc": "AUC", "concordance_index": "C-index", "dice": "Dice", "hd95_mm": "HD95 (mm)",
          "rmse": "RMSE", "r2": "R²", "pearson_r": "Pearson r", "brier": "Brier score", "f1": "F1",
@@ -27,8 +30,14 @@ def task_label(task: str) -> str:
 
 
 def encoder_label(encoder: str) -> str:
-    """`random_init` as "random init", every other encoder by its own name."""
-    return "random init" if encoder == RANDOM else encoder
+    """`random_init` as "random init", `dinov3@brain` as "dinov3 (brain)"; what is not in `ENCODERS` by its own name."""
+    name, _, variant = encoder.partition("@")
+    return ENCODERS.get(name, name) + (f" ({variant})" if variant else "")
+
+
+def baseline_label(baseline: str) -> str:
+    """A key of `BASELINES` in two or three words."""
+    return PRIOR if baseline == PRIOR else encoder_label(baseline)
 
 
 def model_label(encoder: str, head: str, others: Iterable[str] = ()) -> str:
