@@ -39,7 +39,7 @@ def robustness_figure(
     looks, names = looks_of(named["model"]), list(dict.fromkeys(rows["perturbation"]))
     worst = int(rows["severity"].max())
     with style():
-        drawn = canvas(max(5.0, 1.2 + 2.6 * len(names)), 2.1 * len(tasks) + 0.7, synthetic=synthetic)
+        drawn = canvas(max(5.0, 1.2 + 2.6 * len(names)), 2.2 * len(tasks) + 0.7, synthetic=synthetic)
         grid = drawn.subplots(len(tasks), len(names), squeeze=False, sharey="row", sharex=True)
         for line, (task, metric) in zip(grid, tasks.items(), strict=True):
             own = named[named["task"] == task]

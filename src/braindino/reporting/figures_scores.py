@@ -16,6 +16,7 @@ from braindino.reporting.names import (
     RANDOM,
     baseline_label,
     encoder_label,
+    in_order,
     metric_label,
     model_label,
     task_label,
@@ -55,7 +56,7 @@ def fraction_figure(
     looks = looks_of(named["model"])
     with style():
         height = math.ceil(len(tasks) / columns)
-        drawn = canvas(4.5 * columns, 2.9 * height + 0.4, synthetic=synthetic)
+        drawn = canvas(4.5 * columns, 3.05 * height + 0.4, synthetic=synthetic)
         grid = drawn.subplots(height, columns, squeeze=False)
         for axes in list(grid.flat)[len(tasks) :]:
             axes.set_visible(False)
@@ -63,7 +64,7 @@ def fraction_figure(
             own = named[named["task"] == task]
             _fraction_panel(axes, own, looks, {f: sizes.get((task, f)) for f in sorted(own["fraction"].unique())})
             axes.set_ylabel(metric_label(metric, unit=units.get(task, ""), arrow=True))
-            axes.set_title(f"{task_label(task)} (n = {_span(own['subjects'])} test subjects)")
+            axes.set_title(f"{task_label(task)}\nn = {_span(own['subjects'])} test subjects")
             if metric in CHANCE:
                 axes.axhline(CHANCE[metric], color=INK, linestyle=DASHED, linewidth=0.9, zorder=0)
         shared_legend(drawn, grid)
@@ -87,13 +88,13 @@ def drawn_label(encoder: str, head: str) -> str:
 def heads_drawn(rows: pd.DataFrame) -> str:
     """Which heads a figure shows."""
     learned = list(dict.fromkeys(rows["head"][rows["head"] != PRIOR]))
-    return f"Heads: {', '.join(learned)}; those of others stand in the tables." if learned else ""
+    return f"Shown is one head of each encoder ({', '.join(learned)}); the tables hold all." if learned else ""
 
 
 def shared_legend(drawn: Any, grid: np.ndarray) -> None:
     """One legend above all panels, each model once."""
     handles = {text: line for axes in grid.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    ordered = sorted(handles, key=lambda text: text == PRIOR)
+    ordered = [*in_order({*handles} - {PRIOR}), *({*handles} & {PRIOR})]
     drawn.legend([handles[text] for text in ordered], ordered, loc="outside upper left", ncols=min(4, len(handles)))
 
 
@@ -120,8 +121,8 @@ def _fraction_panel(
 
 
 def looks_of(models: Sequence[str] | pd.Series[Any]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each model, in the order of their names; the trivial answer is grey."""
-    learned = sorted({*models} - {PRIOR})
+    """Colour and marker of each model, in the order of `names.in_order`; the trivial answer is grey."""
+    learned = in_order({*models} - {PRIOR})
     looks = {model: (PALETTE[n % len(PALETTE)], MARKERS[n % len(MARKERS)]) for n, model in enumerate(learned)}
     return looks | {PRIOR: (GREY, "X")}
 
@@ -142,15 +143,15 @@ def difference_figure(found: Sequence[Contest], units: Mapping[str, str], synthe
         synthetic: subjects are synthetic.
     """
     tasks = {task: _few([one for one in found if one.task == task]) for task in dict.fromkeys(o.task for o in found)}
-    heights = [len(own) + 2.2 for own in tasks.values()]
+    heights = [len(own) + 2.8 for own in tasks.values()]
     with style():
         drawn = canvas(8.0, 0.27 * sum(heights) + 0.3, synthetic=synthetic)
         grid = drawn.subplots(len(tasks), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (task, own) in zip(grid, tasks.items(), strict=True):
             _difference_panel(axes, own)
             label = metric_label(own[0].metric, unit=units.get(task, "")).partition(",")[0]
-            axes.set_title(f"{task_label(task)}: {label} difference (n = {own[0].subjects})")
-        grid[-1].set_xlabel("← worse than the baseline | better than the baseline →")
+            axes.set_title(f"{task_label(task)}\n{label} difference (n = {own[0].subjects})")
+        grid[-1].set_xlabel("← worse than the baseline | better →")
         return curves(
             drawn,
             "results-differences",

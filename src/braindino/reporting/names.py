@@ -11,8 +11,9 @@ RANDOM, PRIOR, CLINICAL = "random_init", "prior", "clinical"
 """Encoder, head and encoder that anything learned must beat."""
 BASELINES = {RANDOM: "the same network with random weights", PRIOR: "the trivial answer (prior)",
              CLINICAL: "age and sex alone"}  # fmt: skip
-ENCODERS = {RANDOM: "random init", CLINICAL: "age and sex", "regions": "brain regions", "pca": "PCA of slices"}
-"""Plug-ins whose names say too little, in words; every other one goes by its own name."""
+ENCODERS = {RANDOM: "random init", "pca": "PCA of slices", "regions": "brain regions", CLINICAL: "age and sex"}
+"""Plug-ins whose names say too little, in words; every other one goes by its own name. Those that fewer tasks have come
+last, so that the others keep their colours."""
 
 SHORT = {"mae": "MAE", "roc_auc": "AUC", "concordance_index": "C-index", "dice": "Dice", "hd95_mm": "HD95 (mm)",
          "rmse": "RMSE", "r2": "R²", "pearson_r": "Pearson r", "brier": "Brier score", "f1": "F1",
@@ -33,6 +34,12 @@ def encoder_label(encoder: str) -> str:
     """`random_init` as "random init", `dinov3@brain` as "dinov3 (brain)"; what is not in `ENCODERS` by its own name."""
     name, _, variant = encoder.partition("@")
     return ENCODERS.get(name, name) + (f" ({variant})" if variant else "")
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Labels of models as figures list and colour them: by name, those of `ENCODERS` after all others."""
+    last = list(ENCODERS.values())
+    return sorted(labels, key=lambda text: (1 + next((n for n, w in enumerate(last) if text.startswith(w)), -1), text))
 
 
 def baseline_label(baseline: str) -> str:
