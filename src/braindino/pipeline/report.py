@@ -130,9 +130,9 @@ def _read(
         given["analysis"] = {name: getattr(tables, name) for name in TABLES}
         given["similarity"] = _similarity(Path(analysis) / "similarity")
     logs = {name: _log(Path(folder)) for name, folder in runs.items()}
-    tables = {Path(folder): read_predictions(folder).table for folder in predictions}
-    _one_protocol([*tables.values(), *(table for name, table in given.items() if name == "metrics")])
-    answers = tuple(one for folder, table in tables.items() for one in answers_of(folder, table))
+    predicted = {Path(folder): read_predictions(folder).table for folder in predictions}
+    _one_protocol([*predicted.values(), *(table for name, table in given.items() if name == "metrics")])
+    answers = tuple(one for folder, table in predicted.items() for one in answers_of(folder, table))
     roles |= {f"run {name}": Path(folder) for name, folder in runs.items()}
     roles |= {f"predictions {Path(folder).name}": Path(folder) for folder in predictions}
     records = {role: read_record(folder, verify=False) for role, folder in roles.items()}

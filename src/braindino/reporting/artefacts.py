@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,9 +67,9 @@ RUN = ("task", "encoder", "head", "fraction", "seed", "perturbation", "severity"
 
 def _named(folder: Path, rows: pd.DataFrame) -> Answers:
     first = rows.iloc[0]
-    texts = {name: str(first[name]) for name in ("task", "kind", "encoder", "head", "perturbation", "split")}
-    whole = {name: int(first[name]) for name in ("seed", "severity")}
-    return Answers(folder, rows, fraction=float(first["fraction"]), **whole, **texts)
+    told: dict[str, Any] = {name: int(first[name]) for name in ("seed", "severity")}
+    told |= {name: str(first[name]) for name in ("task", "kind", "encoder", "head", "perturbation", "split")}
+    return Answers(folder, rows, fraction=float(first["fraction"]), **told)
 
 
 @dataclass(frozen=True)
@@ -137,17 +138,21 @@ class Artefacts:
         keys = zip(table["task"], table["encoder"], table["head"], strict=True)
         return table[[head == PRIOR or heads.get((task, encoder)) == head for task, encoder, head in keys]]
 
+    @cached_property
+    def synthetic_tasks(self) -> frozenset[str]:
+        """Tasks of which any case is known to come from a synthetic cohort."""
+        made = {name for name, case in self.cases.items() if is_synthetic_case(case)}
+        given = {name for name, task in self.tasks.items() if any(is_synthetic_case(case) for case in task.cases)}
+        return frozenset(given | {one.task for one in self.answers if made and one.table["case"].isin(made).any()})
+
     def synthetic_task(self, task: str) -> bool:
         """True where any of the task's cases is known to come from a synthetic cohort."""
-        if task in self.tasks and any(is_synthetic_case(case) for case in self.tasks[task].cases):
-            return True
-        names = {str(name) for one in self.answers if one.task == task for name in one.table["case"]}
-        return any(is_synthetic_case(self.cases[name]) for name in names if name in self.cases)
+        return task in self.synthetic_tasks
 
     @property
     def synthetic_results(self) -> bool:
         """True where any result stands on synthetic subjects."""
-        return any(self.synthetic_task(one.task) for one in self.answers)
+        return any(one.task in self.synthetic_tasks for one in self.answers)
 
     @property
     def synthetic_corpus(self) -> bool:
