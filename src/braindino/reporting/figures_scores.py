@@ -88,7 +88,7 @@ def drawn_label(encoder: str, head: str) -> str:
 def heads_drawn(rows: pd.DataFrame) -> str:
     """Which heads a figure shows."""
     learned = list(dict.fromkeys(rows["head"][rows["head"] != PRIOR]))
-    return f"Shown is one head of each encoder ({', '.join(learned)}); the tables hold all." if learned else ""
+    return f"Shown is one head of each encoder ({', '.join(learned)})." if learned else ""
 
 
 def shared_legend(drawn: Any, grid: np.ndarray) -> None:

@@ -45,7 +45,8 @@ def strata(found: Artefacts) -> Iterator[Figure | Table]:
     )
     yield Table(
         "Headline metric by groups of the test subjects, at the largest label fraction. Groups differ in size and in "
-        "what is asked of them: no difference between groups was tested, and one of few subjects says nothing",
+        "what is asked of them: no difference between groups was tested, and one of few subjects says nothing. "
+        "One head of each encoder; strata.tsv of the scores holds all",
         ("task", "metric", "by", "group", "encoder, head", "value [95 % interval]", "subjects"),
         cells,
         folded=True,

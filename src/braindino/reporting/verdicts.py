@@ -138,8 +138,8 @@ def in_short(found: Sequence[Contest]) -> str:
     sentences = [
         f"In short: models were compared {counted(len(found), 'time')} with a baseline ({against}), on "
         f"{counted(tasks, 'task')} at {counted(fractions, 'label fraction')}. After Holm's correction "
-        f"{len(sides['better'])} comparisons show them better, {len(sides['worse'])} worse, and "
-        f"{len(found) - len(sides['better']) - len(sides['worse'])} show no difference"
+        f"within each task and fraction {len(sides['better'])} comparisons show them better, "
+        f"{len(sides['worse'])} worse, and {len(found) - len(sides['better']) - len(sides['worse'])} show no difference"
         + (f" ({alone} of these would have shown one if taken alone)." if alone else ".")
     ]
     sentences += [f"{side.capitalize()}: {_listed(which)}." for side, which in sides.items() if which]
