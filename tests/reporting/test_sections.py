@@ -57,7 +57,7 @@ def test_models_in_words(encoder, head, others, label):
 
 
 def test_tasks_metrics_and_labels_in_words():
-    assert task_label("brain_age") == "Brain age" and task_label("") == ""
+    assert task_label("brain_age") == "Brain age" and task_label("") == "" and task_label("ad_vs_cn") == "AD vs CN"
     assert metric_label("mae", unit="years") == "MAE (years), lower is better"
     assert metric_label("roc_auc", unit="class", arrow=True) == "AUC ↑" and metric_label("own_metric") == "own metric"
     assert label_names(SCHEMES["brats2023"].regions)[2] == "oedema" and label_names({"stroke": (1,)}) == {}

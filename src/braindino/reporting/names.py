@@ -24,9 +24,13 @@ IN_UNIT = ("mae", "rmse")
 REGIONS = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}
 
 
+ABBREVIATIONS = ("ad", "cn", "idh")
+"""Words of tasks' names that are written in capitals."""
+
+
 def task_label(task: str) -> str:
-    """`brain_age` as "Brain age"."""
-    words = task.replace("_", " ")
+    """`brain_age` as "Brain age", `idh` as "IDH"."""
+    words = " ".join(word.upper() if word in ABBREVIATIONS else word for word in task.split("_"))
     return words[:1].upper() + words[1:]
 
 
