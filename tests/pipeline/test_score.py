@@ -83,7 +83,7 @@ def test_regression_survival_segmentation_in_one_call():
     tests = dict(zip(scores.comparisons["metric"], scores.comparisons["test"], strict=True))
     assert tests == {"mae": "bootstrap", "concordance_index": "bootstrap", "dice": "wilcoxon"}
     p = scores.comparisons["p"].to_numpy()
-    np.testing.assert_allclose(scores.comparisons["p_holm"], holm(p))
+    np.testing.assert_allclose(scores.comparisons["p_holm"], p)  # one comparison for each task
     np.testing.assert_allclose(scores.comparisons["p_bh"], benjamini_hochberg(p))
     assert "mae" in str(scores)
 
@@ -184,8 +184,20 @@ def test_fractions_and_perturbations_are_kept_apart():
     scores = score(tables, draws=300)
     assert len(scores.comparisons) == 3
     clean, gibbs = (scores.comparisons.query("perturbation == @name") for name in ("none", "gibbs"))
-    np.testing.assert_allclose(clean["p_holm"], holm(clean["p"].to_numpy()))
+    np.testing.assert_array_equal(clean["p_holm"], clean["p"])  # each fraction is a family of its own
+    np.testing.assert_allclose(clean["p_bh"], benjamini_hochberg(clean["p"].to_numpy()))
     assert gibbs["p_holm"].item() == gibbs["p"].item()
+
+
+def test_age_and_sex_alone_meet_models_of_any_head_in_the_same_family():
+    heads = (("a", "linear"), ("a", "mlp"), ("b", "mlp"), ("clinical", "linear"))
+    pairs = score([rows("regression", name, head=head) for name, head in heads], draws=300).comparisons
+    assert sorted(zip(pairs["a"], pairs["b"], strict=True)) == [
+        ("a/linear", "clinical/linear"),
+        *(("a/mlp", other) for other in ("b/mlp", "clinical/linear")),
+        ("b/mlp", "clinical/linear"),
+    ]
+    np.testing.assert_allclose(pairs["p_holm"], holm(pairs["p"].to_numpy()))
 
 
 def test_failed_cases_are_counted_and_left_out_of_pairs():

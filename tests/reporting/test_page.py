@@ -162,7 +162,7 @@ def test_units_sizes_and_splits_are_told(page):
     assert row and re.findall(r"\d+</td>", row[0])[-3:] == ["8</td>", "2</td>", "24</td>"]
     assert "3 subjects" in html and "8 subjects" in html  # of 8 training subjects at 40 % (by thirds) and at 100 %
     assert "None of the 24 test subjects (of any task) is among the 2 subjects" in html
-    assert "synthetic subjects" in html and "In short: pretrained models were compared 14 times" in html
+    assert "synthetic subjects" in html and "In short: models were compared 14 times" in html
 
 
 def test_every_table_and_figure_is_numbered_and_can_be_scrolled_by_keyboard(page):

@@ -92,8 +92,8 @@ def test_grey_window_leaves_out_the_background():
 
 def answers(split="test", head="cox", output=(1.0, 2.0, 6.0), **more):
     base = {"task": "t", "kind": "survival", "encoder": "e", "head": head, "fraction": 1.0, "seed": 0}
-    base |= {"perturbation": "none", "split": split, "status": "ok", "case": "c"} | more
-    return answers_of(Path("p"), pd.DataFrame([base | {"output": value} for value in output]))
+    base |= {"perturbation": "none", "severity": 0, "split": split, "status": "ok", "case": "c"} | more
+    return answers_of(Path("p"), pd.DataFrame([base | {"output": value} for value in output]))[0]
 
 
 def test_threshold_prefers_the_training_subjects():

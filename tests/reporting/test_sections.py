@@ -21,10 +21,12 @@ def found(exclude, parent=None, held_out=()):
     run = {"config": {"exclude": exclude}, "parents": {"corpus": parent or fingerprint(corpus)}}
     run |= {"facts": {"held_out": list(held_out)}} if held_out else {}
     base = {"task": "t", "kind": "regression", "encoder": "e", "head": "linear", "fraction": 1.0, "seed": 0}
-    table = pd.DataFrame([base | {"perturbation": "none", "split": "test", "case": n, "status": "ok"} for n in "12"])
+    table = pd.DataFrame(
+        [base | {"perturbation": "none", "severity": 0, "split": "test", "case": n, "status": "ok"} for n in "12"]
+    )
     cases = {n: Case(n, (Scan("c", n, "T1w", Path("x")),)) for n in "12"}
     view = CorpusView(scans, pd.DataFrame(), (), Recipe())
-    answers = (answers_of(Path("p"), table),)
+    answers = answers_of(Path("p"), table)
     return Artefacts(view, logs={"r": []}, answers=answers, cases=cases, records={"corpus": corpus, "run r": run})
 
 
@@ -55,7 +57,7 @@ def test_models_in_words(encoder, head, others, label):
 
 
 def test_tasks_metrics_and_labels_in_words():
-    assert task_label("brain_age") == "Brain age" and task_label("") == ""
+    assert task_label("brain_age") == "Brain age" and task_label("") == "" and task_label("ad_vs_cn") == "AD vs CN"
     assert metric_label("mae", unit="years") == "MAE (years), lower is better"
     assert metric_label("roc_auc", unit="class", arrow=True) == "AUC ↑" and metric_label("own_metric") == "own metric"
     assert label_names(SCHEMES["brats2023"].regions)[2] == "oedema" and label_names({"stroke": (1,)}) == {}

@@ -77,7 +77,7 @@ def test_a_difference_that_correction_takes_away_is_not_claimed(p):
 
 
 def test_random_weights_and_prior_get_no_verdict_of_their_own():
-    assert verdict("age", "mae", metrics()[1:], []) == "Age: no pretrained model was scored."
+    assert verdict("age", "mae", metrics()[1:], []) == "Age: no encoder was scored beside the baselines."
     assert verdict("age", "mae", metrics(), []).count("reaches") == 1
     assert contests(compared(("random_init/linear", "braindino/prior", -2.0, -3.0, -1.0, 0.01))) == []
 
@@ -90,18 +90,20 @@ def test_in_short_counts_what_holds_and_says_plainly_when_nothing_does():
     text = in_short(none)
     assert "compared 2 times" in text and "0 comparisons show them better, 0 worse, and 2 show no difference" in text
     assert "(1 of these would have shown one if taken alone)" in text
-    assert text.endswith("The pretrained encoder did not beat the baselines on any of these tasks.")
+    assert text.endswith("No encoder beat the baselines on any of these tasks.")
     some = contests(
         compared((prior, "braindino/linear", 2.0, 1.0, 3.0, 0.01), (random, "braindino/linear", -2, -3, -1, 0))
     )
     text = in_short(some)
-    assert "Better: Age against prior at 100%." in text and "Worse: Age against random_init at 100%." in text
-    assert "did not beat" not in text and in_short([]) == ""
+    assert "Better: braindino on Age against prior at 100%." in text
+    assert "Worse: braindino on Age against random init at 100%." in text
+    assert "No encoder beat" not in text and in_short([]) == ""
 
 
 def answers(kind, head="linear", **columns):
     base = {"task": "age", "kind": kind, "encoder": "e", "head": head, "fraction": 1.0, "seed": 0, "status": "ok"}
-    return answers_of(Path("p"), pd.DataFrame(base | {"perturbation": "none", "split": "test"} | columns))
+    base |= {"perturbation": "none", "severity": 0, "split": "test"}
+    return answers_of(Path("p"), pd.DataFrame(base | columns))[0]
 
 
 def test_a_head_that_answers_the_mean_is_named():

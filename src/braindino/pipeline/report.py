@@ -13,6 +13,7 @@ import numpy as np
 from braindino.corpus.shards import QUARANTINE_COLUMNS, open_corpus
 from braindino.pipeline.analyze import TABLES, read_analysis
 from braindino.pipeline.predict import read_predictions
+from braindino.pipeline.score import TABLES as SCORES
 from braindino.pipeline.score import read_scores
 from braindino.record import claimed, fingerprint, read_record, read_table, write_bytes, write_record
 from braindino.reporting.artefacts import Artefacts, Similarity, answers_of
@@ -122,15 +123,16 @@ def _read(
     if scores is not None:
         roles["scores"] = Path(scores)
         found = read_scores(scores)
-        given |= {"metrics": found.metrics, "comparisons": found.comparisons}
+        given |= {name: getattr(found, name) for name in SCORES}
     if analysis is not None:
         roles["analysis"] = Path(analysis)
         tables = read_analysis(analysis)
         given["analysis"] = {name: getattr(tables, name) for name in TABLES}
         given["similarity"] = _similarity(Path(analysis) / "similarity")
     logs = {name: _log(Path(folder)) for name, folder in runs.items()}
-    answers = tuple(answers_of(Path(folder), read_predictions(folder).table) for folder in predictions)
-    _one_protocol([one.table for one in answers] + [table for name, table in given.items() if name == "metrics"])
+    predicted = {Path(folder): read_predictions(folder).table for folder in predictions}
+    _one_protocol([*predicted.values(), *(table for name, table in given.items() if name == "metrics")])
+    answers = tuple(one for folder, table in predicted.items() for one in answers_of(folder, table))
     roles |= {f"run {name}": Path(folder) for name, folder in runs.items()}
     roles |= {f"predictions {Path(folder).name}": Path(folder) for folder in predictions}
     records = {role: read_record(folder, verify=False) for role, folder in roles.items()}

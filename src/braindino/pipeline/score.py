@@ -9,9 +9,11 @@ The rules, stated once (formulas and sources: docs/statistics.md):
 - Several seeds of one model (draws of the training set, fits) are one model: its metric is the mean over seeds, in
   every draw too; `seed_sd`, `seed_min` and `seed_max` tell how seeds differ, which is another quantity than the
   interval: that one is about other subjects. Seeds never count as subjects.
-- Comparisons are made in the task's headline metric, between encoders with the same head and between every model
-  and the prior head. One family for Holm's (and Benjamini and Hochberg's) correction: all comparisons of one split
-  under one perturbation; the log-rank tests are a family of their own.
+- Comparisons are made in the task's headline metric at one fraction: between encoders with the same head, and, across
+  heads, between every model and the prior head, and every model and age and sex alone. One family for Holm's
+  correction: the comparisons of one task at one fraction (of a split, under one perturbation), which is one question;
+  Benjamini and Hochberg's correction is over all tasks and fractions of a split under one perturbation. The log-rank
+  tests are families of their own, cut the same way.
 - Strata (sex, age band, site, contrasts; where the table has the columns) are measured in the headline metric.
 - Numbers of one protocol (see docs/tasks.md) are never put together or compared with those of another.
 """
@@ -36,7 +38,10 @@ from braindino.stats.sheets import Model, Sheet, read_sheets
 from braindino.stats.strata import strata
 from braindino.stats.survival import kaplan_meier, log_rank
 
-PRIOR, COX = "prior", "cox"
+PRIOR, COX, CLINICAL = "prior", "cox", "clinical"
+ANSWERED = ["perturbation", "severity", "protocol", "split"]
+FAMILY = [*ANSWERED, "task", "fraction"]
+"""Comparisons that have these alike are corrected together, by Holm."""
 GROUP = ("task", "perturbation", "severity", "protocol", "split")
 MODEL = ("encoder", "head", "fraction")
 METRIC_COLUMNS = (
@@ -106,10 +111,10 @@ def score(predictions: pd.DataFrame | Sequence[pd.DataFrame], *, draws: int = DR
         if sheet.kind == "survival":
             rows["risks"].extend(_risk_rows(sheet))
     compared = pd.DataFrame(rows["pairs"], columns=list(COMPARISON_COLUMNS))
-    compared["p_holm"] = _adjusted(compared, comparisons.holm)
-    compared["p_bh"] = _adjusted(compared, comparisons.benjamini_hochberg)
+    compared["p_holm"] = _adjusted(compared, FAMILY, comparisons.holm)
+    compared["p_bh"] = _adjusted(compared, ANSWERED, comparisons.benjamini_hochberg)
     risks = pd.DataFrame(rows["risks"], columns=list(RISK_COLUMNS))
-    once = _adjusted(risks[risks["group"] == "high"], comparisons.holm)
+    once = _adjusted(risks[risks["group"] == "high"], FAMILY, comparisons.holm)
     risks["p_holm"] = np.repeat(once.to_numpy(), 2)
     return Scores(
         pd.DataFrame(rows["metrics"], columns=list(METRIC_COLUMNS)),
@@ -121,10 +126,10 @@ def score(predictions: pd.DataFrame | Sequence[pd.DataFrame], *, draws: int = DR
     )
 
 
-def _adjusted(table: pd.DataFrame, how: Callable[[np.ndarray], np.ndarray]) -> pd.Series[float]:
-    """p adjusted within each split and perturbation."""
+def _adjusted(table: pd.DataFrame, family: Sequence[str], how: Callable[[np.ndarray], np.ndarray]) -> pd.Series[float]:
+    """p adjusted within each family: the rows that have these columns alike."""
     adjusted = pd.Series(np.nan, table.index, float)
-    for _, own in table.groupby(["perturbation", "severity", "protocol", "split"]):
+    for _, own in table.groupby(list(family)):
         adjusted[own.index] = how(own["p"].to_numpy(float))
     return adjusted
 
@@ -210,12 +215,18 @@ def _comparison_rows(bench: Bench) -> Iterator[dict[str, Any]]:
 
 
 def _pairs(models: Sequence[Model]) -> Iterator[tuple[Model, Model]]:
-    """Models of one fraction: two encoders with the same head, and each model against the first prior head."""
+    """Models of one fraction: two encoders with the same head, and each model against the two baselines of any head.
+
+    These are the first prior head, and age and sex alone (the encoder `clinical`) with its first learned head.
+    """
     for fraction in sorted({model.fraction for model in models}):
         own = [model for model in models if model.fraction == fraction]
         learned = [model for model in own if model.head != PRIOR]
         yield from ((a, b) for a, b in itertools.combinations(learned, 2) if a.head == b.head)
         yield from itertools.product(learned, [model for model in own if model.head == PRIOR][:1])
+        clinical = [model for model in learned if model.encoder == CLINICAL][:1]
+        images = [model for model in learned if model.encoder != CLINICAL]
+        yield from ((a, b) for a, b in itertools.product(images, clinical) if a.head != b.head)
 
 
 def _compare(bench: Bench, a: Model, b: Model, metric: str, ok: np.ndarray) -> tuple[comparisons.Difference, str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from braindino.reporting.names import PRIOR
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +23,7 @@ SYNTHETIC = "synthetic"
 
 @dataclass(frozen=True)
 class Answers:
-    """The predictions of one model on one split: a predictions folder with its table."""
+    """The predictions of one model, fitted once, on one split under one perturbation: rows of a predictions folder."""
 
     folder: Path
     table: pd.DataFrame
@@ -31,6 +34,7 @@ class Answers:
     fraction: float
     seed: int
     perturbation: str
+    severity: int
     split: str
 
     @property
@@ -44,17 +48,28 @@ class Answers:
         return self.table[self.table["status"] == "ok"]
 
 
-def answers_of(folder: Path, table: pd.DataFrame) -> Answers:
-    """Name the model by the first row of its table.
+def answers_of(folder: Path, table: pd.DataFrame) -> tuple[Answers, ...]:
+    """Cut a predictions folder into models: a sweep holds many fractions, draws (its seeds) and perturbations.
+
+    The label maps of a folder are those of its largest fraction.
 
     Raises:
         ValueError: the table has no rows.
     """
     if not len(table):
         raise ValueError(f"{folder} holds no predictions; run 'braindino predict' on cases")
-    first = table.iloc[0]
-    texts = {name: str(first[name]) for name in ("task", "kind", "encoder", "head", "perturbation", "split")}
-    return Answers(folder, table, fraction=float(first["fraction"]), seed=int(first["seed"]), **texts)
+    return tuple(_named(folder, rows) for _, rows in table.groupby(list(RUN), sort=False))
+
+
+RUN = ("task", "encoder", "head", "fraction", "seed", "perturbation", "severity", "split")
+"""Columns that tell one model's answers from another's."""
+
+
+def _named(folder: Path, rows: pd.DataFrame) -> Answers:
+    first = rows.iloc[0]
+    told: dict[str, Any] = {name: int(first[name]) for name in ("seed", "severity")}
+    told |= {name: str(first[name]) for name in ("task", "kind", "encoder", "head", "perturbation", "split")}
+    return Answers(folder, rows, fraction=float(first["fraction"]), **told)
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,8 @@ class Artefacts:
     answers: tuple[Answers, ...] = ()
     metrics: pd.DataFrame | None = None
     comparisons: pd.DataFrame | None = None
+    strata: pd.DataFrame | None = None
+    risk_groups: pd.DataFrame | None = None
     analysis: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     similarity: Similarity | None = None
     cases: Mapping[str, Case] = field(default_factory=dict)
@@ -91,24 +108,51 @@ class Artefacts:
 
     def headline_answers(self) -> dict[str, list[Answers]]:
         """Task to its unperturbed test answers at the largest fraction, one per model (the lowest seed)."""
-        found: dict[str, dict[str, Answers]] = {}
         plain = [one for one in self.answers if one.split == "test" and one.perturbation == "none"]
+        largest: dict[str, float] = {}
+        for one in plain:
+            largest[one.task] = max(one.fraction, largest.get(one.task, 0.0))
+        found: dict[str, dict[str, Answers]] = {task: {} for task in largest}
         for one in sorted(plain, key=lambda answers: answers.seed):
-            if one.fraction == max(other.fraction for other in plain if other.task == one.task):
-                found.setdefault(one.task, {}).setdefault(one.model, one)
-        return {task: list(found[task].values()) for task in dict.fromkeys(one.task for one in plain)}
+            if one.fraction == largest[one.task]:
+                found[one.task].setdefault(one.model, one)
+        return {task: list(models.values()) for task, models in found.items()}
+
+    def main_heads(self) -> dict[tuple[str, str], str]:
+        """Task and encoder to the head with which the encoder stands in figures: its first learned one.
+
+        First in the order of the predictions, or of the scores where there are none.
+        """
+        names = [(one.task, one.encoder, one.head) for one in self.answers]
+        if self.metrics is not None:
+            names += list(self.metrics[["task", "encoder", "head"]].itertuples(index=False, name=None))
+        found: dict[tuple[str, str], str] = {}
+        for task, encoder, head in names:
+            if head != PRIOR:
+                found.setdefault((task, encoder), head)
+        return found
+
+    def in_figures(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Those rows of a table with columns task, encoder and head whose model is drawn."""
+        heads = self.main_heads()
+        keys = zip(table["task"], table["encoder"], table["head"], strict=True)
+        return table[[head == PRIOR or heads.get((task, encoder)) == head for task, encoder, head in keys]]
+
+    @cached_property
+    def synthetic_tasks(self) -> frozenset[str]:
+        """Tasks of which any case is known to come from a synthetic cohort."""
+        made = {name for name, case in self.cases.items() if is_synthetic_case(case)}
+        given = {name for name, task in self.tasks.items() if any(is_synthetic_case(case) for case in task.cases)}
+        return frozenset(given | {one.task for one in self.answers if made and one.table["case"].isin(made).any()})
 
     def synthetic_task(self, task: str) -> bool:
         """True where any of the task's cases is known to come from a synthetic cohort."""
-        if task in self.tasks and any(is_synthetic_case(case) for case in self.tasks[task].cases):
-            return True
-        names = {str(name) for one in self.answers if one.task == task for name in one.table["case"]}
-        return any(is_synthetic_case(self.cases[name]) for name in names if name in self.cases)
+        return task in self.synthetic_tasks
 
     @property
     def synthetic_results(self) -> bool:
         """True where any result stands on synthetic subjects."""
-        return any(self.synthetic_task(one.task) for one in self.answers)
+        return any(one.task in self.synthetic_tasks for one in self.answers)
 
     @property
     def synthetic_corpus(self) -> bool:

@@ -16,8 +16,9 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours, told apart with every common colour vision and readable on white and on black."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7B6FD0")
+"""Six colours of Okabe and Ito, told apart with every common colour vision and readable on white and on black; behind
+them a brown and a violet, for which markers and line styles must help."""
 LONGEST = 44
 """Characters of a line of text in a figure."""
 GREY = "#808080"
@@ -27,8 +28,13 @@ DARK, LIGHT = "#000000", "#e8e8e8"
 """Ground and text of images of scans."""
 SCREEN_DPI, FILE_DPI = 96, 160
 STAMP, STAMP_INCHES = "synthetic subjects", 0.27
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 2, 1.5, 2)), (0, (8, 3)), (0, (3, 1)))
-"""Line styles beside the colours, for readers and printers without colour."""
+DASHES: tuple[Any, ...] = (
+    *("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 2, 1.5, 2)), (0, (8, 3)), (0, (3, 1))),
+    (0, (8, 2, 1.5, 2, 1.5, 2)),
+)
+"""Line styles beside the colours, for readers and printers without colour; one less than there are colours, as are
+`MARKERS`, so that no two of 56 models look the same."""
+MARKERS = "osD^vP*"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from braindino.reporting.figures import DASHES, GREY, INK, PALETTE, Figure, canvas, curves, slug, style
-from braindino.reporting.names import PRIOR, task_label
+from braindino.reporting.figures import DASHES, GREY, INK, PALETTE, Figure, canvas, curves, shortened, slug, style
+from braindino.reporting.names import PRIOR, in_order, task_label
 from braindino.reporting.page import counted, number, p_value
 from braindino.stats.metrics import METRICS, binary_auc
 from braindino.stats.survival import KaplanMeier, kaplan_meier, log_rank
@@ -73,24 +73,34 @@ def scatter_figure(task: str, models: Mapping[str, pd.DataFrame], unit: str, syn
 
 
 def roc_figure(task: str, models: Mapping[str, pd.DataFrame], classes: tuple[str, ...], synthetic: bool) -> Figure:
-    """ROC curves: one panel per class against the rest (one panel where there are two classes)."""
+    """ROC curves: one panel per class against the rest (one panel where there are two classes), two in a row."""
     shown = classes[:1] if len(classes) == 2 else classes
+    rows, columns = math.ceil(len(shown) / 2), min(2, len(shown))
     with style():
-        drawn = canvas(max(4.4, min(9.0, 3.6 * len(shown))), 4.2 + 0.2 * len(models), synthetic=synthetic)
-        grid = drawn.subplots(1, len(shown), squeeze=False, sharey=True)[0]
-        for axes, name in zip(grid, shown, strict=True):
+        drawn = canvas(4.4 * columns, 4.5 * rows, synthetic=synthetic)
+        grid = drawn.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for axes in list(grid.flat)[len(shown) :]:
+            axes.set_visible(False)
+        for axes, name in zip(grid.flat, shown, strict=False):
             axes.plot([0, 1], [0, 1], color=INK, linestyle=DASHED, linewidth=0.9)
             for n, (model, table) in enumerate(models.items()):
                 truth = (table["target"].astype(str) == name).to_numpy()
                 score = table[f"output_{name}"].to_numpy(float)
                 area = float(binary_auc(truth, score, np.ones((1, len(score))))[0])
                 look = {"color": colours(models)[model], "linestyle": DASHES[n % len(DASHES)]}
-                axes.plot(*roc_curve(truth, score), **look, label=f"{model}: AUC {number(area)}, n = {len(table)}")
+                axes.plot(
+                    *roc_curve(truth, score), **look, label=f"{shortened(model, 20)}: {number(area)}, n = {len(table)}"
+                )
             found = next(iter(models.values()))["target"].astype(str) == name
             axes.set_title(f"{name} ({int(found.sum())} of {len(found)} cases)", loc="left")
-            axes.set(xlabel="False positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-            axes.legend(loc="lower left", bbox_to_anchor=(0, 1.08), fontsize=8, borderaxespad=0, handlelength=3)
-        grid[0].set_ylabel("True positive rate")
+            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+            axes.legend(
+                title="AUC", title_fontsize=7.5, loc="lower right", fontsize=7.5, borderaxespad=0.3, handlelength=2.6
+            )
+        for axes in grid[-1]:
+            axes.set_xlabel("False positive rate")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("True positive rate")
         return curves(
             drawn,
             f"roc-{slug(task)}",
@@ -173,6 +183,6 @@ def _at_risk(axes: Any, ticks: list[float], times: Mapping[str, np.ndarray]) -> 
 
 def colours(models: Iterable[str]) -> dict[str, str]:
     """One colour per model, the same in every figure of a task; the trivial answer is grey."""
-    learned = sorted({*models} - {PRIOR})
+    learned = in_order({*models} - {PRIOR})
     named = {model: PALETTE[n % len(PALETTE)] for n, model in enumerate(learned)}
     return {model: named.get(model, GREY) for model in models}

@@ -7,9 +7,13 @@ from collections.abc import Iterable, Mapping
 from braindino.layouts.labels import SCHEMES
 from braindino.stats.metrics import METRICS
 
-RANDOM, PRIOR = "random_init", "prior"
-"""Encoder and head that anything learned must beat."""
-BASELINES = {RANDOM: "the same network with random weights", PRIOR: "the trivial answer (prior)"}
+RANDOM, PRIOR, CLINICAL = "random_init", "prior", "clinical"
+"""Encoder, head and encoder that anything learned must beat."""
+BASELINES = {RANDOM: "the same network with random weights", PRIOR: "the trivial answer (prior)",
+             CLINICAL: "age and sex alone"}  # fmt: skip
+ENCODERS = {RANDOM: "random init", "pca": "PCA of slices", "regions": "brain regions", CLINICAL: "age and sex"}
+"""Plug-ins whose names say too little, in words; every other one goes by its own name. Those that fewer tasks have come
+last, so that the others keep their colours."""
 
 SHORT = {"mae": "MAE", "roc_auc": "AUC", "concordance_index": "C-index", "dice": "Dice", "hd95_mm": "HD95 (mm)",
          "rmse": "RMSE", "r2": "R²", "pearson_r": "Pearson r", "brier": "Brier score", "f1": "F1",
@@ -20,15 +24,31 @@ IN_UNIT = ("mae", "rmse")
 REGIONS = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}
 
 
+ABBREVIATIONS = ("ad", "cn", "idh")
+"""Words of tasks' names that are written in capitals."""
+
+
 def task_label(task: str) -> str:
-    """`brain_age` as "Brain age"."""
-    words = task.replace("_", " ")
+    """`brain_age` as "Brain age", `idh` as "IDH"."""
+    words = " ".join(word.upper() if word in ABBREVIATIONS else word for word in task.split("_"))
     return words[:1].upper() + words[1:]
 
 
 def encoder_label(encoder: str) -> str:
-    """`random_init` as "random init", every other encoder by its own name."""
-    return "random init" if encoder == RANDOM else encoder
+    """`random_init` as "random init", `dinov3@brain` as "dinov3 (brain)"; what is not in `ENCODERS` by its own name."""
+    name, _, variant = encoder.partition("@")
+    return ENCODERS.get(name, name) + (f" ({variant})" if variant else "")
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Labels of models as figures list and colour them: by name, those of `ENCODERS` after all others."""
+    last = list(ENCODERS.values())
+    return sorted(labels, key=lambda text: (1 + next((n for n, w in enumerate(last) if text.startswith(w)), -1), text))
+
+
+def baseline_label(baseline: str) -> str:
+    """A key of `BASELINES` in two or three words."""
+    return PRIOR if baseline == PRIOR else encoder_label(baseline)
 
 
 def model_label(encoder: str, head: str, others: Iterable[str] = ()) -> str:

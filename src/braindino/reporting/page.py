@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from braindino.reporting.figures import Figure
 
 
+MOST_ROWS = 30
+"""Tables of results with more rows than this are folded."""
+
+
 @dataclass(frozen=True)
 class Text:
     """One paragraph, a block kept as typed (`code`), or the heading of a part of a section."""

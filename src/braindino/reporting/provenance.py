@@ -18,6 +18,8 @@ SHORT = 12
 """Digits of a fingerprint that are shown."""
 TRAINED_INSIDE = ("lora", "tuned", "tuned_decoder")
 """Heads that train in a copy of the encoder."""
+MOST_IN_A_CELL = 12
+"""Entries of a list in a table of configurations."""
 
 
 def provenance_section(found: Artefacts) -> Section:
@@ -44,14 +46,25 @@ def _configurations(records: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]
             by_verb.setdefault(str(record["verb"]), {})[role] = shareable(record["config"])
     for verb, configs in by_verb.items():
         names = list(dict.fromkeys(name for config in configs.values() for name in config))
-        flat = not any(isinstance(value, (dict, list)) for config in configs.values() for value in config.values())
+        flat = all(_flat(value) for config in configs.values() for value in config.values())
         if flat and len(configs) > 1:
-            rows = tuple((role, *(cell(own.get(name, "")) for name in names)) for role, own in configs.items())
+            rows = tuple((role, *(_shown(own.get(name, "")) for name in names)) for role, own in configs.items())
             yield Table(f"Configuration: made by {verb}", ("artefact", *names), rows, folded=True)
             continue
         for role, config in configs.items():
             text = json.dumps(config, indent=1, ensure_ascii=False)
             yield Table(f"Configuration: {role}", ("configuration",), ((text,),), folded=True)
+
+
+def _flat(value: Any) -> bool:
+    """Fits a cell: no mapping, nor a list of anything but a few numbers and names."""
+    if isinstance(value, list):
+        return len(value) <= MOST_IN_A_CELL and not any(isinstance(one, (dict, list)) for one in value)
+    return not isinstance(value, dict)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(cell(one) for one in value) if isinstance(value, list) else cell(value)
 
 
 SYNTHETIC_STATEMENT = (
@@ -107,7 +120,7 @@ def _methods(found: Artefacts) -> Iterator[str]:
         yield (
             f"95 % intervals are BCa intervals of {config['draws']} bootstrap draws over subjects (seed "
             f"{config['seed']}), stratified by class or event; models were compared in pairs on the same subjects with "
-            "Holm's correction."
+            "Holm's correction within each task and label fraction."
         )
     if found.synthetic_results:
         yield "Subjects were synthetic."

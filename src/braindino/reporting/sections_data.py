@@ -15,7 +15,17 @@ from braindino.reporting.figures import Figure
 from braindino.reporting.figures_scans import planes_figure, similarity_figure
 from braindino.reporting.figures_training import training_figure
 from braindino.reporting.names import encoder_label, task_label
-from braindino.reporting.page import Section, Table, Text, counted, number, table_of, with_interval, without_folders
+from braindino.reporting.page import (
+    MOST_ROWS,
+    Section,
+    Table,
+    Text,
+    counted,
+    number,
+    table_of,
+    with_interval,
+    without_folders,
+)
 from braindino.types import SPLITS, Case, Task
 from braindino.volume.brain import brain_mask
 from braindino.volume.io import read_case
@@ -199,7 +209,10 @@ CAPTIONS = {
     "encoders": "Effective rank (how many directions the features use) and how well a linear probe reads the site off "
     "them: at site chance there is no site effect, well above it the features carry the scanner.",
 }
-COLUMNS = {"train_subjects": "remembered subjects", "test_subjects": "asked subjects"}
+COLUMNS = {
+    **{"train_subjects": "remembered subjects", "test_subjects": "asked subjects", "p_holm": "Holm-adjusted p"},
+    **{"only_a": "only a is right", "only_b": "only b is right"},
+}
 
 
 def _analysis_tables(found: Artefacts) -> Iterator[Table]:
@@ -210,4 +223,5 @@ def _analysis_tables(found: Artefacts) -> Iterator[Table]:
             spans = [with_interval(row.accuracy, row.low, row.high) for row in rows_of(table)]
             table = table.assign(accuracy=spans).drop(columns=["low", "high"])
         names = {column: table[column].map(encoder_label) for column in ("encoder", "a", "b") if column in table}
-        yield table_of(table.assign(**names).rename(columns=COLUMNS), CAPTIONS[name])
+        told = table.assign(**names).rename(columns=COLUMNS)
+        yield table_of(told, CAPTIONS[name], folded=len(told) > MOST_ROWS)

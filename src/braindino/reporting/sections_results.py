@@ -16,13 +16,16 @@ from braindino.reporting.names import (
     PRIOR,
     RANDOM,
     REGIONS,
+    baseline_label,
     label_names,
     metric_label,
     model_label,
     task_label,
 )
-from braindino.reporting.page import Section, Table, Text, p_value, table_of, with_interval
-from braindino.reporting.sections_summary import headlines, plain
+from braindino.reporting.page import MOST_ROWS, Section, Table, Text, p_value, table_of, with_interval
+from braindino.reporting.sections_groups import risk_groups, strata
+from braindino.reporting.sections_robustness import robustness
+from braindino.reporting.sections_summary import headlines, of_headline, plain
 from braindino.reporting.verdicts import Contest, contests
 from braindino.stats.metrics import METRICS, segmentation_metric
 from braindino.tasks import training_cases
@@ -37,31 +40,39 @@ Blocks = list[Text | Table | Figure]
 def results_section(found: Artefacts) -> Section:
     """Tables and figures of every task."""
     blocks: Blocks = []
-    metrics, answered = None, found.headline_answers()
+    metrics, answered, heads = None, found.headline_answers(), found.main_heads()
     if found.metrics is not None and found.comparisons is not None:
         metrics = plain(found.metrics)
         blocks += _overview(found, metrics, contests(plain(found.comparisons)))
+        blocks += robustness(found)
+        blocks += strata(found)
     tasks = dict.fromkeys([*(metrics["task"] if metrics is not None else ()), *answered])
     for task in tasks:
         blocks.append(Text(task_label(task), "heading"))
         if metrics is not None and (metrics["task"] == task).any():
             blocks.append(_task_table(found, metrics[metrics["task"] == task], task))
         if task in answered:
-            blocks += list(FIGURES[answered[task][0].kind](found, task, answered[task]))
-    if found.metrics is not None and found.comparisons is not None:
-        blocks += list(_folded_tables(found.metrics, found.comparisons))
+            drawn = [one for one in answered[task] if one.head in (PRIOR, heads[task, one.encoder])]
+            blocks += list(FIGURES[drawn[0].kind](found, task, drawn))
+        blocks += risk_groups(found, task)
+    if found.comparisons is not None and len(found.comparisons):
+        columns = [name for name in found.comparisons.columns if name not in ("perturbation", "severity", "split")]
+        compared = plain(found.comparisons)[columns]
+        blocks.append(table_of(compared, "All paired comparisons (a minus b), Holm-adjusted", folded=True))
     return Section("Results", tuple(blocks), found.synthetic_results)
 
 
 def _overview(found: Artefacts, metrics: pd.DataFrame, duels: list[Contest]) -> Iterator[Figure | Table]:
     if len(metrics):
         named = headlines(found)
-        rows = metrics[[named[task] == metric for task, metric in zip(metrics["task"], metrics["metric"], strict=True)]]
+        rows = found.in_figures(of_headline(found, metrics))
         tasks = {task: named[task] for task in dict.fromkeys(rows["task"])}
         units = {task: found.unit(task) for task in tasks}
         yield fraction_figure(rows, tasks, units, _training_sizes(found), found.synthetic_results)
         if duels:
-            yield difference_figure(duels, units, found.synthetic_results)
+            heads = found.main_heads()
+            drawn = [one for one in duels if heads.get((one.task, one.encoder), one.head) == one.head]
+            yield difference_figure(drawn, units, found.synthetic_results)
             yield _contest_table(duels, units)
 
 
@@ -80,19 +91,20 @@ def _contest_table(duels: list[Contest], units: dict[str, str]) -> Table:
             task_label(one.task),
             metric_label(one.metric, unit=units.get(one.task, ""), arrow=True),
             f"{one.fraction:.0%}",
-            f"{model_label(one.encoder, one.head)} minus {'random init' if one.baseline == RANDOM else PRIOR}",
+            f"{model_label(one.encoder, one.head)} minus {baseline_label(one.baseline)}",
             with_interval(one.difference, one.low, one.high),
             p_value(one.p).removeprefix("p ").removeprefix("= "),
             one.conclusion if one.conclusion != "no difference shown" else "not shown to differ",
         )
         for one in duels
     )
-    columns = ("task", "metric", "label fraction", "pair", "difference [95 %]", "Holm-adjusted p", "pretrained is")
+    columns = ("task", "metric", "label fraction", "pair", "difference [95 %]", "Holm-adjusted p", "the first is")
     return Table(
-        "Pretrained models against the baselines at every label fraction, on the same test subjects. "
-        f"Baselines: {' and '.join(BASELINES.values())}.",
+        "Models against the baselines at every label fraction, on the same test subjects. "
+        f"Baselines: {', '.join(BASELINES[name] for name in BASELINES if any(o.baseline == name for o in duels))}.",
         columns,
         rows,
+        folded=len(rows) > MOST_ROWS,
     )
 
 
@@ -124,6 +136,7 @@ def _task_table(found: Artefacts, own: pd.DataFrame, task: str) -> Table:
         "answers the same in every draw of subjects.",
         columns,
         tuple(cells),
+        folded=len(cells) > MOST_ROWS,
     )
 
 
@@ -131,16 +144,6 @@ def _region(region: str) -> str:
     if not region:
         return "mean of regions"
     return f"{region}, {REGIONS[region]}" if region in REGIONS else region
-
-
-def _folded_tables(metrics: pd.DataFrame, compared: pd.DataFrame) -> Iterator[Table]:
-    if len(compared):
-        columns = [name for name in compared.columns if name not in ("perturbation", "severity", "split")]
-        yield table_of(plain(compared)[columns], "All paired comparisons (a minus b), Holm-adjusted", folded=True)
-    perturbed = metrics[(metrics["perturbation"] != "none") & (metrics["split"] == "test")]
-    if len(perturbed):
-        columns = ["task", "encoder", "head", "fraction", "perturbation", "severity", "metric", "value", "low", "high"]
-        yield table_of(perturbed[columns], "Metrics on perturbed test scans", folded=True)
 
 
 def _named(answers: list[Answers]) -> dict[str, Answers]:
@@ -174,7 +177,12 @@ def _survival(found: Artefacts, task: str, answers: list[Answers]) -> Iterator[F
 
 
 def threshold(found: Artefacts, one: Answers) -> Threshold:
-    """Median risk of the training subjects where known (the Cox head puts it at 0), else of the test subjects."""
+    """Median risk of the training subjects where known (the Cox head puts it at 0), else of the test subjects.
+
+    Known from the column `threshold` of the predictions, or from predictions on the training subjects.
+    """
+    if "threshold" in one.good and one.good["threshold"].notna().any():
+        return Threshold(float(one.good["threshold"].dropna().iloc[0]), "the median of the training subjects", True)
     for other in found.answers:
         same = all(
             getattr(other, name) == getattr(one, name) for name in ("task", "encoder", "head", "fraction", "seed")

@@ -9,9 +9,19 @@ import numpy as np
 
 from braindino.reporting.artefacts import Artefacts, rows_of
 from braindino.reporting.figures import Figure
-from braindino.reporting.names import PRIOR, RANDOM, metric_label, model_label, task_label
-from braindino.reporting.page import Section, Table, Text, counted, with_interval
+from braindino.reporting.names import (
+    BASELINES,
+    CLINICAL,
+    ENCODERS,
+    PRIOR,
+    RANDOM,
+    metric_label,
+    model_label,
+    task_label,
+)
+from braindino.reporting.page import MOST_ROWS, Section, Table, Text, counted, with_interval
 from braindino.reporting.sections_data import pretrained_people
+from braindino.reporting.standings import Standing, standings, standings_sentence, standings_table
 from braindino.reporting.verdicts import contests, headline_metrics, in_short, same_for_everybody, verdict
 
 if TYPE_CHECKING:
@@ -19,11 +29,15 @@ if TYPE_CHECKING:
 
 Blocks = list[Text | Table | Figure]
 
+MOST_FLAT = 4
+"""Models that say the same for everybody, of which a paragraph tells; the others stand in a table."""
+
 HOW_TO_READ = Table(
     "How to read this page.",
     ("what stands here", "what it means"),
     (
         (RANDOM.replace("_", " "), "the same network with random weights, never trained: what pretraining must beat"),
+        (ENCODERS[CLINICAL], "a head on age and sex alone (without the target itself): no image at all"),
         (
             PRIOR,
             "the trivial answer: class frequencies, the mean of the training subjects, one risk for everybody, "
@@ -34,7 +48,8 @@ HOW_TO_READ = Table(
         ("40 %, 100 %", "label fraction: the share of the training subjects that a head learned from"),
         (
             "no difference shown",
-            "the interval holds 0, or p is 0.05 or more after Holm's correction; it is not equality",
+            "the interval holds 0, or p is 0.05 or more after Holm's correction over all comparisons of the task at "
+            "that label fraction; it is not equality",
         ),
         ("synthetic", "simulated from the anatomy of real heads; no evidence of performance in patients"),
     ),
@@ -47,6 +62,8 @@ def summary_section(found: Artefacts, notes: Sequence[str]) -> Section:
     scored = found.metrics is not None and found.comparisons is not None
     if found.comparisons is not None and (words := in_short(contests(plain(found.comparisons)))):
         blocks.append(Text(words, "note"))
+    if scored and (leaders := _leaders(found)):
+        blocks += [Text(standings_sentence(leaders), "note"), standings_table(leaders, _units(found))]
     blocks += [Text(sentence) for sentence in _what_was_run(found)]
     blocks += [Text(note, "note") for note in notes]
     if scored:
@@ -61,18 +78,40 @@ def headlines(found: Artefacts) -> dict[str, str]:
     return headline_metrics(found.metrics, found.comparisons, [one.table for one in found.answers])
 
 
+def of_headline(found: Artefacts, table: pd.DataFrame) -> pd.DataFrame:
+    """Those rows of a table with columns task and metric that are in the task's headline metric."""
+    named = headlines(found)
+    return table[[named[task] == metric for task, metric in zip(table["task"], table["metric"], strict=True)]]
+
+
+def _units(found: Artefacts) -> dict[str, str]:
+    return {task: found.unit(task) for task in found.tasks}
+
+
+def _leaders(found: Artefacts) -> list[Standing]:
+    """The best models, where more than one encoder beside the baselines took part."""
+    assert found.metrics is not None and found.comparisons is not None
+    rows = of_headline(found, largest_fraction(plain(found.metrics)))
+    if len(set(rows["encoder"]) - set(BASELINES)) < 2:
+        return []
+    return standings(rows, contests(largest_fraction(plain(found.comparisons))))
+
+
 def _numbers(found: Artefacts) -> Iterator[Text | Table]:
     assert found.metrics is not None and found.comparisons is not None
-    full, named = _largest_fraction(plain(found.metrics)), headlines(found)
-    rows = full[[named[task] == metric for task, metric in zip(full["task"], full["metric"], strict=True)]]
+    full, named = largest_fraction(plain(found.metrics)), headlines(found)
+    rows = of_headline(found, full)
     if len(rows):
         yield _headline_table(found, rows)
-    duels = contests(_largest_fraction(plain(found.comparisons)))
+    duels = contests(largest_fraction(plain(found.comparisons)))
     for task in dict.fromkeys(rows["task"]):
         yield Text(verdict(task, named[task], full, duels, unit=found.unit(task)))
-    for one in (one for answers in found.headline_answers().values() for one in answers):
-        if words := same_for_everybody(one, found.unit(one.task)):
-            yield Text(words)
+    answered = [one for answers in found.headline_answers().values() for one in answers]
+    if flat := [words for one in answered if (words := same_for_everybody(one, found.unit(one.task)))]:
+        yield from (Text(words) for words in flat[:MOST_FLAT])
+        if len(flat) > MOST_FLAT:
+            more = tuple((words,) for words in flat[MOST_FLAT:])
+            yield Table(f"{counted(len(more), 'more model')} that say the same for everybody", ("what",), more, True)
 
 
 def _what_was_run(found: Artefacts) -> Iterator[str]:
@@ -113,6 +152,7 @@ def _headline_table(found: Artefacts, rows: pd.DataFrame) -> Table:
         "Headline metric of every model, trained on the largest fraction (↑ higher is better, ↓ lower is better).",
         columns,
         cells,
+        folded=len(cells) > MOST_ROWS,
     )
 
 
@@ -125,6 +165,6 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
     return rows.iloc[np.lexsort([rows["head"] == PRIOR, rows["task"].map(place)])]
 
 
-def _largest_fraction(table: pd.DataFrame) -> pd.DataFrame:
+def largest_fraction(table: pd.DataFrame) -> pd.DataFrame:
     """Rows at the largest fraction of their task."""
     return table[table["fraction"] == table.groupby("task")["fraction"].transform("max")]

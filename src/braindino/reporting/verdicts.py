@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from braindino.reporting.artefacts import Answers, rows_of
-from braindino.reporting.names import BASELINES, IN_UNIT, PRIOR, RANDOM, metric_label, model_label, task_label
+from braindino.reporting.names import (
+    BASELINES,
+    CLINICAL,
+    IN_UNIT,
+    PRIOR,
+    RANDOM,
+    baseline_label,
+    encoder_label,
+    metric_label,
+    model_label,
+    task_label,
+)
 from braindino.reporting.page import counted, number, p_value, with_interval
 from braindino.stats.metrics import METRICS
 
@@ -20,25 +31,30 @@ SIGNIFICANT = 0.05
 SAME = 0.02
 """Predictions that vary by less than this share of what they predict are called the same for everybody."""
 
+MOST_NAMED = 12
+"""Comparisons that the summary names one by one."""
+MOST_TOLD = 3
+"""Models of a task that get sentences of their own."""
+
 Conclusion = Literal["better", "worse", "no difference shown"]
 
 
 @dataclass(frozen=True)
 class Contest:
-    """A pretrained model against a baseline on the same test subjects: model minus baseline."""
+    """A model against a baseline on the same test subjects: model minus baseline."""
 
     task: str
     metric: str
     encoder: str
     head: str
     baseline: str
-    """`RANDOM` or `PRIOR`."""
+    """A key of `BASELINES`."""
     fraction: float
     difference: float
     low: float
     high: float
     p: float
-    """Adjusted by Holm over all comparisons."""
+    """Adjusted by Holm over all comparisons of the task at this fraction."""
     subjects: int
 
     @property
@@ -85,7 +101,7 @@ def headline_metrics(
 
 
 def contests(comparisons: pd.DataFrame) -> list[Contest]:
-    """Every comparison of a pretrained model with a baseline, whichever of the two stands first in its row.
+    """Every comparison of a model with a baseline, whichever of the two stands first in its row.
 
     Args:
         comparisons: rows of `comparisons.tsv`, unperturbed and of the test subjects.
@@ -102,13 +118,13 @@ def contests(comparisons: pd.DataFrame) -> list[Contest]:
 
 
 def _baseline(own: str, other: str) -> str:
-    """Which baseline `other` is for the pretrained model `own` (both "encoder/head"); "" for none."""
+    """Which baseline `other` is for the model `own` (both "encoder/head"); "" for none."""
     (encoder, _, head), (rival, _, its_head) = own.partition("/"), other.partition("/")
-    if encoder == RANDOM or head == PRIOR:
+    if encoder in BASELINES or head == PRIOR:
         return ""
     if its_head == PRIOR:
         return PRIOR
-    return RANDOM if rival == RANDOM and its_head == head else ""
+    return rival if rival == CLINICAL or (rival == RANDOM and its_head == head) else ""
 
 
 def in_short(found: Sequence[Contest]) -> str:
@@ -118,24 +134,34 @@ def in_short(found: Sequence[Contest]) -> str:
     sides = {side: [one for one in found if one.conclusion == side] for side in ("better", "worse")}
     alone = sum(one.alone != one.conclusion for one in found)
     tasks, fractions = (len({getattr(one, name) for one in found}) for name in ("task", "fraction"))
+    against = ", ".join(baseline_label(name) for name in BASELINES if any(one.baseline == name for one in found))
     sentences = [
-        f"In short: pretrained models were compared {counted(len(found), 'time')} with a baseline (random init, "
-        f"prior), on {counted(tasks, 'task')} at {counted(fractions, 'label fraction')}. After Holm's correction "
-        f"{len(sides['better'])} comparisons show them better, {len(sides['worse'])} worse, and "
-        f"{len(found) - len(sides['better']) - len(sides['worse'])} show no difference"
+        f"In short: models were compared {counted(len(found), 'time')} with a baseline ({against}), on "
+        f"{counted(tasks, 'task')} at {counted(fractions, 'label fraction')}. After Holm's correction "
+        f"within each task and fraction {len(sides['better'])} comparisons show them better, "
+        f"{len(sides['worse'])} worse, and {len(found) - len(sides['better']) - len(sides['worse'])} show no difference"
         + (f" ({alone} of these would have shown one if taken alone)." if alone else ".")
     ]
-    for side, which in sides.items():
-        if which:
-            named = ", ".join(f"{task_label(o.task)} against {o.baseline} at {o.fraction:.0%}" for o in which)
-            sentences.append(f"{side.capitalize()}: {named}.")
+    sentences += [f"{side.capitalize()}: {_listed(which)}." for side, which in sides.items() if which]
     if not sides["better"]:
-        sentences.append("The pretrained encoder did not beat the baselines on any of these tasks.")
+        sentences.append("No encoder beat the baselines on any of these tasks.")
     return " ".join(sentences)
 
 
+def _listed(which: Sequence[Contest]) -> str:
+    """Each by its name, or, of more than `MOST_NAMED`, how many of each encoder."""
+    if len(which) <= MOST_NAMED:
+        return ", ".join(
+            f"{encoder_label(o.encoder)} on {task_label(o.task)} against {baseline_label(o.baseline)} "
+            f"at {o.fraction:.0%}"
+            for o in which
+        )
+    names = [one.encoder for one in which]
+    return ", ".join(f"{encoder_label(name)} {counted(names.count(name), 'time')}" for name in dict.fromkeys(names))
+
+
 def verdict(task: str, metric: str, metrics: pd.DataFrame, found: Sequence[Contest], *, unit: str = "") -> str:
-    """One paragraph per task: how each pretrained model stands against random weights and the trivial answer.
+    """One paragraph per task: how each model stands against the baselines; of many, the best one only.
 
     Args:
         task: which task.
@@ -145,21 +171,23 @@ def verdict(task: str, metric: str, metrics: pd.DataFrame, found: Sequence[Conte
         unit: of the target.
     """
     own = metrics[(metrics["task"] == task) & (metrics["metric"] == metric)]
-    pretrained = own[(own["encoder"] != RANDOM) & (own["head"] != PRIOR)]
+    told = own[~own["encoder"].isin(BASELINES) & (own["head"] != PRIOR)]
+    if len(told) > MOST_TOLD:
+        told = told.sort_values("value", ascending=not METRICS[metric].higher_is_better, kind="stable").head(1)
     same = [one for one in found if (one.task, one.metric) == (task, metric)]
-    sentences = [_sentence(row, metric, same, unit) for row in rows_of(pretrained)]
-    return f"{task_label(task)}: " + (" ".join(sentences) if sentences else "no pretrained model was scored.")
+    sentences = [_sentence(row, metric, same, unit) for row in rows_of(told)]
+    return f"{task_label(task)}: " + (" ".join(sentences) or "no encoder was scored beside the baselines.")
 
 
 def _sentence(row: Any, metric: str, found: Sequence[Contest], unit: str) -> str:
     own = [one for one in found if (one.encoder, one.head) == (row.encoder, row.head)]
     sentences = [
-        f"{row.encoder} with the {row.head} head reaches {metric_label(metric).partition(',')[0]} "
+        f"{encoder_label(row.encoder)} with the {row.head} head reaches {metric_label(metric).partition(',')[0]} "
         f"{with_interval(row.value, row.low, row.high)}{f' {unit}' if unit and metric in IN_UNIT else ''} "
         f"on {counted(row.subjects, 'test subject')}.",
         *(one.sentence for one in own),
     ]
-    missing = [words for kind, words in BASELINES.items() if kind not in {one.baseline for one in own}]
+    missing = [BASELINES[kind] for kind in (RANDOM, PRIOR) if kind not in {one.baseline for one in own}]
     if missing:
         sentences.append(f"It was not compared with {' or '.join(missing)}.")
     return " ".join(sentences)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,10 @@ class Bench:
 
     sheet: Sheet
     counts: Weights
+    measured: dict[tuple[str, float, str, bytes], tuple[np.ndarray, np.ndarray, np.ndarray]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """What `_resampled` gave: a model stands in many pairs."""
 
     @staticmethod
     def of(sheet: Sheet, draws: int, seed: int) -> Bench:
@@ -98,13 +102,23 @@ class Bench:
         if not ok.any():
             return Difference(value, value, value, value)
 
-        def function(weights: Weights) -> Any:
-            return self.values(a, name, ok, weights).mean(0) - self.values(b, name, ok, weights).mean(0)
-
-        left_out, first = jackknife(function, self.sheet.clusters[ok])
+        drawn_a, left_a, first = self._resampled(a, name, ok)
+        drawn_b, left_b, _ = self._resampled(b, name, ok)
         strata = strata_of(self.sheet.kind, self.sheet.target[ok])
         own = None if strata is None else strata[first]
-        return paired_bootstrap(self.drawn(a, name, ok), self.drawn(b, name, ok), value, left_out, own)
+        return paired_bootstrap(drawn_a, drawn_b, value, left_a - left_b, own)
+
+    def _resampled(self, model: Model, name: str, ok: Cases) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(draw,), (cluster,) without each cluster, (cluster,) first case of each: computed once per set of cases."""
+        key = (model.name, model.fraction, name, ok.tobytes())
+        if key not in self.measured:
+
+            def function(weights: Weights) -> Any:
+                return self.values(model, name, ok, weights).mean(0)
+
+            left_out, first = jackknife(function, self.sheet.clusters[ok])
+            self.measured[key] = self.drawn(model, name, ok), left_out, first
+        return self.measured[key]
 
     def subjects(self, ok: Cases) -> int:
         """Number of subjects among the cases."""
