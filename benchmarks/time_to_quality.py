@@ -15,10 +15,11 @@ schedules, scales of the crops, batch, steps, threads are those of `waves.tiny_r
 Arms: `plain`, `this`, and `plain` with each of the four alone. What counts is the probe: the balanced accuracy with
 which k nearest neighbours (k = 10, mean CLS token) name the kind of *other* subjects (see `waves.py`; chance is 1/4),
 every `POINT` steps, mean over `--seeds` runs. The value to reach is that of `plain` at its last step. An arm's steps to
-reach it are those of the first point of its curve that is as high, with a line between points; for `plain` too, so it
-is not charged for steps after it first had the value. Seconds are these steps times the median wall-clock of a step
-with its batch, measured apart, all arms in turn, on the same cores. Intervals: 95 %, bootstrap over the asked subjects;
-a draw gives curves, value to reach, steps and ratio anew. They do not contain how runs with other seeds would differ.
+reach it are those of the first point of its curve that is as high, with a line between points, and none where it never
+is; for `plain` too, so it is not charged for steps after it first had the value. Seconds are these steps times the
+median wall-clock of a step with its batch, measured apart, all arms in turn, on the same cores. Intervals: 95 %,
+bootstrap over the asked subjects; a draw gives curves, value to reach, steps and ratio anew. They do not contain how
+runs with other seeds would differ.
 
 What it cannot show: that the ratio holds for ViT-B on scans of patients. A tiny network pays far more for prototypes
 than ViT-B does; the column `ratio_steps`, which no clock enters, is the part that does not hang on that.
@@ -227,15 +228,20 @@ def compared(rights: dict[str, np.ndarray], kinds: np.ndarray, seconds: dict[str
             {
                 "arm": arm,
                 "goal": goal[0],
-                "steps": needed[0],
+                "steps": _number(needed[0]),
                 "seconds_per_step": seconds[arm],
-                "seconds": needed[0] * seconds[arm],
+                "seconds": _number(needed[0] * seconds[arm]),
                 "ratio_steps": _three(sooner),
                 "ratio_seconds": _three(sooner * speed),
                 "last": curves[arm][0, -1],
             }
         )
     return table, claims
+
+
+def _number(value: float) -> float | None:
+    """None where it is never reached."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _three(values: np.ndarray) -> list[float]:
