@@ -265,6 +265,7 @@ def picture(table: pd.DataFrame, goal: float) -> bytes:
             side.set(xlabel="Seconds of training, two cores", title=title)
             side.legend(loc="lower right", fontsize=8)
         axes[0].set_ylabel("k-NN accuracy (balanced)")
+        axes[0].set_ylim(bottom=0.1)  # room for the legends
         buffer = io.BytesIO()
         drawn.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
