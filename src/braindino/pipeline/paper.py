@@ -37,7 +37,7 @@ MANY_CASES = 100
 
 
 @dataclass(frozen=True)
-class Plan:
+class PaperPlan:
     """What a run would do, and what it lacks."""
 
     studies: tuple[Study, ...]
@@ -50,7 +50,7 @@ class Plan:
     draws: int
 
     def lines(self) -> Iterator[str]:
-        """For people."""
+        """What would be done, in words."""
         for study in self.studies:
             task = study.task
             parts = ", ".join(f"{len({c.subject for c in task.cases_of(p)})} {p}" for p in study.parts)
@@ -69,7 +69,7 @@ def plan_paper(
     fractions: Sequence[float] = FRACTIONS,
     draws: int = DRAWS,
     only: Sequence[str] = (),
-) -> Plan:
+) -> PaperPlan:
     """Which studies can be run on these cohorts, and what the others lack; reads names and tables, no image.
 
     Args:
@@ -90,10 +90,10 @@ def plan_paper(
             found.append(Rival.of(word, weights))
         except (ValueError, OSError) as error:
             absent.append(f"encoder {word}: {error}")
-    return Plan(tuple(studies), tuple(found), tuple(missing), tuple(absent), tuple(sorted(set(fractions))), draws)
+    return PaperPlan(tuple(studies), tuple(found), tuple(missing), tuple(absent), tuple(sorted(set(fractions))), draws)
 
 
-def paper(plan: Plan, out: Path, *, pooling: Pooling = "cls", workers: int = 0, perturb: bool = True) -> Path:
+def paper(plan: PaperPlan, out: Path, *, pooling: Pooling = "cls", workers: int = 0, perturb: bool = True) -> Path:
     """Run a plan and write `report/index.html`; the same call goes on where an earlier one was stopped.
 
     Args:
@@ -126,7 +126,7 @@ def paper(plan: Plan, out: Path, *, pooling: Pooling = "cls", workers: int = 0, 
     return _report(plan, out, folders)
 
 
-def _encoded(plan: Plan, out: Path, pooling: Pooling, workers: int, perturb: bool) -> dict[tuple[str, str], Path]:
+def _encoded(plan: PaperPlan, out: Path, pooling: Pooling, workers: int, perturb: bool) -> dict[tuple[str, str], Path]:
     """Features of every encoder on the cases of every view of the cohorts, clean and perturbed: (encoder, view)."""
     found = {}
     for rival in plan.rivals:
@@ -155,7 +155,7 @@ def _encode(cases: Sequence[Case], rival: Rival, out: Path, how: How, workers: i
     encode_folder(cases, rival.choice, out, how, workers=workers if len(cases) >= MANY_CASES else 0)
 
 
-def _sweeps(plan: Plan, out: Path, features: dict[tuple[str, str], Path], perturb: bool) -> Iterator[Sweep]:
+def _sweeps(plan: PaperPlan, out: Path, features: dict[tuple[str, str], Path], perturb: bool) -> Iterator[Sweep]:
     """Every task, encoder and head; beside them age and sex alone, and the trivial baseline."""
     for study in plan.studies:
 
@@ -181,7 +181,7 @@ def _sweeps(plan: Plan, out: Path, features: dict[tuple[str, str], Path], pertur
             yield from (of(rival.name, head, features[rival.name, study.view], changed) for head in study.heads)
 
 
-def _analysis(plan: Plan, out: Path, features: dict[tuple[str, str], Path]) -> None:
+def _analysis(plan: PaperPlan, out: Path, features: dict[tuple[str, str], Path]) -> None:
     """k-NN with McNemar tests, CKA, rank and site on the first classification; patch similarity on a tumour."""
     import pandas as pd
 
@@ -202,7 +202,7 @@ def _analysis(plan: Plan, out: Path, features: dict[tuple[str, str], Path]) -> N
     write_analysis(analyze(read, labels, train), out / "analysis", parents)
 
 
-def _report(plan: Plan, out: Path, folders: Sequence[Path]) -> Path:
+def _report(plan: PaperPlan, out: Path, folders: Sequence[Path]) -> Path:
     tasks: list[Task] = [study.task for study in plan.studies]
     cases = {case.name: case for study in plan.studies for case in study.task.cases_of(study.parts[-1])}
     return report(
