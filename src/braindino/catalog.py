@@ -56,14 +56,14 @@ def variants(kind: str, name: str) -> tuple[str, ...]:
     return ()
 
 
-def chosen(kind: str, variant: str, known: tuple[str, ...]) -> str:
-    """One of the `known` variants of a plug-in; "" is the first.
+def chosen(name: str, variant: str, known: tuple[str, ...]) -> str:
+    """One of the `known` variants of the plug-in `name`; "" is the first.
 
     Raises:
         ValueError: no such variant; the message names the nearest ones.
     """
     if variant and variant not in known:
-        raise ValueError(f"unknown variant {variant!r} of this {kind}{suggest(variant, known)}")
+        raise ValueError(f"unknown variant {variant!r} of {name}{suggest(variant, known)}")
     return variant or known[0]
 
 

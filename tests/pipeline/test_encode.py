@@ -250,7 +250,7 @@ def test_the_next_case_is_read_while_one_is_computed(cases, choice):
 
 
 def test_variants_are_named_and_listed(weights, capsys):
-    with pytest.raises(ValueError, match="unknown variant 'brian' of this encoder; did you mean 'brain'"):
+    with pytest.raises(ValueError, match="unknown variant 'brian' of braindino; did you mean 'brain'"):
         load_encoder("braindino", weights, variant="brian")
     with pytest.raises(ValueError, match="needs weights"):
         load_encoder("braindino")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from braindino.catalog import suggest
+from braindino.catalog import chosen
 from braindino.model.key_report import Report
 from braindino.model.published import Layout, load_published, named, prefix_of
 from braindino.model.tensor_files import read_tensors
@@ -104,11 +104,10 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> JointEnco
         ValueError: no weights, an unknown variant, no BM-MAE weights, a tokenizer of an unknown contrast, or a key that
             is missing, unexpected, of a wrong shape or not finite.
     """
-    if variant not in ("", *VARIANTS):
-        raise ValueError(f"unknown variant {variant!r} of bm_mae{suggest(variant, VARIANTS)}")
+    kind = chosen("bm_mae", variant, VARIANTS)
     if weights is None:
         raise ValueError("bm_mae needs --weights: bmmae.pth or bmmae_tcga.pth on this machine (docs/encoders.md)")
-    path, kind = Path(weights), variant or VARIANTS[0]
+    path = Path(weights)
     content = read_tensors(path)
     try:
         content = named(content)

@@ -21,7 +21,7 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
     Raises:
         ValueError: no, missing, damaged or foreign weights (see `model.weights.load_encoder`); an unknown variant.
     """
-    kind = chosen("encoder", variant, VARIANTS)
+    kind = chosen("braindino", variant, VARIANTS)
     if weights is None:
         raise ValueError("this encoder needs weights: give encoder.safetensors, or the run folder that holds it")
     path = Path(weights)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from braindino.catalog import suggest
+from braindino.catalog import chosen
 from braindino.model.published import Layout, load_published, named, prefix_of
 from braindino.model.resnet3d import ResNet3d
 from braindino.model.tensor_files import read_tensors
@@ -52,8 +52,7 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> VolumeEnc
         ValueError: no weights, an unknown variant or one that this generation has not, no BrainIAC weights, or a key
             that is missing, unexpected, of a wrong shape or not finite.
     """
-    if variant not in ("", *VARIANTS):
-        raise ValueError(f"unknown variant {variant!r} of brainiac{suggest(variant, VARIANTS)}")
+    kind = chosen("brainiac", variant, VARIANTS)
     if weights is None:
         raise ValueError("brainiac needs --weights: BrainIAC.ckpt on this machine (docs/encoders.md)")
     path = Path(weights)
@@ -64,7 +63,7 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> VolumeEnc
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if second is not None:
-        return _second(path, content, second, variant or VARIANTS[0])
+        return _second(path, content, second, kind)
     if first is not None:
         return _first(path, content, first, variant)
     raise ValueError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from braindino.catalog import suggest
+from braindino.catalog import chosen
 from braindino.model.published import Layout, load_published, named, prefix_of
 from braindino.model.tensor_files import read_tensors
 from braindino.model.uniformer import DIMS, SIDE, UniFormer
@@ -44,8 +44,7 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> VolumeEnc
         ValueError: no weights, an unknown variant, no BrainMVP weights, or a key that is missing, unexpected, of a
             wrong shape or not finite.
     """
-    if variant not in ("", *VARIANTS):
-        raise ValueError(f"unknown variant {variant!r} of brainmvp{suggest(variant, VARIANTS)}")
+    kind = chosen("brainmvp", variant, VARIANTS)
     if weights is None:
         raise ValueError("brainmvp needs --weights: BrainMVP_uniformer.pt on this machine (docs/encoders.md)")
     path = Path(weights)
@@ -61,5 +60,5 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> VolumeEnc
     with torch.device("meta"):
         model = UniFormer()
     report = load_published(path, content, prefix, model, LAYOUT)
-    recipe = RECIPES[variant or VARIANTS[0]]
+    recipe = RECIPES[kind]
     return VolumeEncoder("brainmvp", model, DIMS[-1], recipe, SIDE, "mean", report, LICENCE, DOMAIN)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from braindino.catalog import suggest
+from braindino.catalog import chosen
 from braindino.model.foreign import read_foreign
 from braindino.model.pixels import for_grey
 from braindino.model.slice_encoder import SliceEncoder
@@ -47,8 +47,7 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
         ValueError: no weights or an unknown variant, a key that is not accounted for, weights of another model, or
             weights trained on satellite pictures, whose statistics are others.
     """
-    if variant not in ("", *VARIANTS):
-        raise ValueError(f"unknown variant {variant!r} of dinov3{suggest(variant, VARIANTS)}")
+    kind = chosen("dinov3", variant, VARIANTS)
     if weights is None:
         raise ValueError("dinov3 needs --weights: a file of DINOv3 weights on this machine (docs/encoders.md)")
     if "sat493m" in Path(weights).name:
@@ -62,4 +61,4 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
     with torch.device("meta"):
         model = VisionTransformer(config)
     model.load_state_dict(state, assign=True)
-    return SliceEncoder("dinov3", model, RECIPES[variant or VARIANTS[0]])
+    return SliceEncoder("dinov3", model, RECIPES[kind])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from braindino.catalog import suggest
+from braindino.catalog import chosen
 from braindino.model.foreign import read_foreign
 from braindino.model.slice_encoder import SliceEncoder
 from braindino.model.vit import VisionTransformer
@@ -42,8 +42,7 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
     Raises:
         ValueError: no weights or an unknown variant, a key that is not accounted for, or weights of another model.
     """
-    if variant not in ("", *VARIANTS):
-        raise ValueError(f"unknown variant {variant!r} of meddinov3{suggest(variant, VARIANTS)}")
+    kind = chosen("meddinov3", variant, VARIANTS)
     if weights is None:
         raise ValueError("meddinov3 needs --weights: a file of MedDINOv3's weights on this machine (docs/encoders.md)")
     state, config, report = read_foreign(Path(weights), in_channels=1)
@@ -52,4 +51,4 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
     with torch.device("meta"):
         model = VisionTransformer(config)
     model.load_state_dict(state, assign=True)
-    return SliceEncoder("meddinov3", model, RECIPES[variant or VARIANTS[0]])
+    return SliceEncoder("meddinov3", model, RECIPES[kind])

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 from sklearn.decomposition import PCA
 
-from braindino.catalog import suggest
+from braindino.catalog import chosen
 from braindino.config import from_dict
 from braindino.corpus.shards import Corpus, open_corpus
 from braindino.model.weights import load_encoder
@@ -41,8 +41,7 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> Component
         ValueError: no folder of a finished run, its corpus is not where it was or is another one, nobody is left, or
             an unknown variant.
     """
-    if variant not in ("", *VARIANTS):
-        raise ValueError(f"unknown variant {variant!r} of pca{suggest(variant, VARIANTS)}")
+    chosen("pca", variant, VARIANTS)
     if weights is None or not Path(weights).is_dir():
         raise ValueError(f"pca needs --weights: the folder of a finished pretraining run, got {weights}")
     run = read_record(Path(weights), "pretrain")

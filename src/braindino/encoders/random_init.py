@@ -23,7 +23,7 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
     Raises:
         ValueError: no, missing, damaged or foreign weights; an unknown variant.
     """
-    kind = chosen("encoder", variant, VARIANTS)
+    kind = chosen("random_init", variant, VARIANTS)
     if weights is None:
         raise ValueError("this encoder is a twin of others' shape: give their encoder.safetensors or run folder")
     path = Path(weights)

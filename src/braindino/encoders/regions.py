@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from braindino.catalog import suggest
+from braindino.catalog import chosen
 from braindino.record import digest
 from braindino.types import Tokens, Volume
 from braindino.volume.preprocess import preprocess
@@ -42,8 +42,7 @@ def load(weights: Path | None = None, *, seed: int = 0, variant: str = "") -> Re
     """
     if weights is not None:
         raise ValueError(f"regions has no weights; leave out {weights}")
-    if variant not in ("", *VARIANTS):
-        raise ValueError(f"unknown variant {variant!r} of regions{suggest(variant, VARIANTS)}")
+    chosen("regions", variant, VARIANTS)
     return Regions()
 
 
