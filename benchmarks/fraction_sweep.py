@@ -24,11 +24,11 @@ import pandas as pd
 from braindino.pipeline.encode import read_features, write_features
 from braindino.pipeline.fit import fit
 from braindino.pipeline.predict import predict
+from braindino.tasks import DRAWS, FRACTIONS
 from braindino.types import Case, Features, Task
 
 RESULT = Path(__file__).parent / "results" / "fraction_sweep.json"
 SUBJECTS, VIEWS, DIM = 1000, 128, 768
-FRACTIONS, DRAWS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0), 5
 
 
 def subjects(rng):

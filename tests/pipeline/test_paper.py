@@ -11,6 +11,8 @@ from braindino.pipeline.paper import PERTURBED, ROBUST, paper, plan_paper
 from braindino.pipeline.score import read_scores
 from braindino.pipeline.studies import COHORTS, HEADS, Rival
 from braindino.record import read_table
+from braindino.tasks import DRAWS, FRACTIONS
+from braindino.verbs.answers import Paper
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,11 @@ def test_age_and_sex_alone_leave_the_target_out(cohort):
     assert ages.values.shape[2] == 3 and ages.values[:, 0, 0].min() > 4
     sexes = clinical_features(load_task("brain_age", cohort, "synthetic"))
     assert sexes.values.shape[2] == 2 and set(sexes.values.ravel().tolist()) == {0.0, 1.0}
+
+
+def test_the_flags_stand_at_the_paper_s_fractions(tmp_path):
+    flags = Paper((), tmp_path)
+    assert (flags.fractions, flags.draws) == (FRACTIONS, DRAWS)
 
 
 def test_words_of_an_encoder(weights):

@@ -22,9 +22,10 @@ from braindino.pipeline.report import report
 from braindino.pipeline.score import score, write_scores
 from braindino.pipeline.similarity import write_similarity
 from braindino.pipeline.studies import Rival, Study, cases_of, planned
-from braindino.pipeline.sweep import DRAWS, FRACTIONS, Sweep, sweep
+from braindino.pipeline.sweep import Sweep, sweep
 from braindino.progress import note, progress
 from braindino.record import fingerprint, is_done, read_record
+from braindino.tasks import DRAWS, FRACTIONS
 from braindino.types import Case, Pooling, Task
 
 PERTURBED = (("contrast", 3), ("gibbs", 3), ("bias_field", 3), ("contrast", 5), ("gibbs", 5), ("bias_field", 5))

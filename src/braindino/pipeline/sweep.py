@@ -17,11 +17,6 @@ from braindino.record import digest, fingerprint, is_done, read_record, write_re
 from braindino.tasks import reported
 from braindino.types import Encoder, Features, Task
 
-FRACTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""Of the training subjects, as in the paper."""
-DRAWS = 5
-"""Of each fraction below 1."""
-
 
 @dataclass(frozen=True)
 class Sweep:
