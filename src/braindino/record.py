@@ -280,6 +280,15 @@ def fingerprint(record: Mapping[str, Any]) -> str:
     return digest({key: record[key] for key in ("verb", "config", "parents", "files")})
 
 
+def fingerprint_of(folder: Path) -> str:
+    """The fingerprint of a committed folder, whose files are not read.
+
+    Raises:
+        ValueError: not a committed folder.
+    """
+    return fingerprint(read_record(folder, verify=False))
+
+
 def is_done(folder: Path, verb: str, config: Any | None, parents: Mapping[str, str] | None = None) -> bool:
     """True where `folder` is committed, intact, and was made by the same verb, config (None: any) and parents."""
     try:

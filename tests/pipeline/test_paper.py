@@ -87,6 +87,19 @@ def test_what_was_lost_is_made_again_to_the_same_bytes_and_nothing_else(done):
     assert all(any(folder in path.parents for folder in lost) or "clinical" in str(path) for path in again)
 
 
+def test_segmentation_alone_has_a_page_without_an_analysis(tmp_path, cohort, weights):
+    plan = plan_paper([f"synthetic={cohort}"], ["braindino"], weights, fractions=(1.0,), only=("tumour_segmentation",))
+    page = paper(plan, tmp_path, workers=1, perturb=False)
+    assert page.is_file() and not (tmp_path / "analysis").exists()
+    assert set(read_scores(tmp_path / "scores").metrics["head"]) == {"decoder"}
+
+
+def test_a_head_that_no_fraction_can_teach_is_told(tmp_path, cohort, weights):
+    plan = plan_paper([f"synthetic={cohort}"], ["braindino"], weights, fractions=(0.1,), draws=1, only=("survival",))
+    with pytest.raises(ValueError, match=r"cannot be learned on any fraction: training: .* events among"):
+        paper(plan, tmp_path, workers=1, perturb=False)
+
+
 def test_age_and_sex_alone_leave_the_target_out(cohort):
     ages = clinical_features(load_task("dementia", cohort, "synthetic"))
     assert ages.values.shape[2] == 3 and ages.values[:, 0, 0].min() > 4

@@ -20,7 +20,7 @@ from braindino.pipeline.similarity import write_similarity
 from braindino.pipeline.sources import read_source
 from braindino.pipeline.synthesize import synthesize
 from braindino.pretraining.config import PretrainConfig
-from braindino.record import fingerprint, is_done, read_record, write_bytes
+from braindino.record import fingerprint_of, is_done, write_bytes
 from braindino.synthesis.config import SynthesisConfig
 from braindino.synthesis.packaged import packaged_volumes
 from braindino.types import Pooling, Task
@@ -108,7 +108,7 @@ def _stages(out: Path, tasks: list[Task]) -> None:
 def _features(out: Path, encoder_name: str, views: str, tasks: list[Task]) -> None:
     """Features of all cases of the tasks that use these views."""
     folder = out / "features" / f"{encoder_name}-{views}"
-    parents = {"encoder": _fingerprint(out / "stage2"), "cohort": _fingerprint(out / "cohort")}
+    parents = {"encoder": fingerprint_of(out / "stage2"), "cohort": fingerprint_of(out / "cohort")}
     if is_done(folder, "encode", None, parents):
         return
     contrasts = VIEWS[views]
@@ -132,11 +132,11 @@ def _predictions(out: Path, job: Job) -> None:
     head, predictions = out / "heads" / job.name, out / "predictions" / job.name
     dense = job.task.kind == "segmentation"
     source = out / "stage2" if dense else out / "features" / f"{job.encoder}-{job.views}"
-    parents = {"on": _fingerprint(source), "cohort": _fingerprint(out / "cohort")}
+    parents = {"on": fingerprint_of(source), "cohort": fingerprint_of(out / "cohort")}
     if not is_done(head, "fit", None, parents):
         on = load_encoder(job.encoder, source) if dense else read_features(source)
         write_head(fit(job.task, on, job.head, fraction=job.fraction), head, parents)
-    parents = {**parents, "head": _fingerprint(head)}
+    parents = {**parents, "head": fingerprint_of(head)}
     if not is_done(predictions, "predict", None, parents):
         on = load_encoder(job.encoder, source) if dense else read_features(source)
         write_predictions(predict(job.task, on, read_head(head), out=predictions), predictions, parents)
@@ -144,7 +144,7 @@ def _predictions(out: Path, job: Job) -> None:
 
 def _scores(out: Path, jobs: list[Job]) -> None:
     folders = [out / "predictions" / job.name for job in jobs]
-    parents = {folder.name: _fingerprint(folder) for folder in folders}
+    parents = {folder.name: fingerprint_of(folder) for folder in folders}
     if not is_done(out / "scores", "score", None, parents):
         write_scores(score([read_predictions(folder).table for folder in folders]), out / "scores", parents)
 
@@ -154,7 +154,7 @@ def _analysis(out: Path, tasks: list[Task]) -> None:
     import pandas as pd
 
     names = {encoder: out / "features" / f"{encoder}-anatomy" for encoder in ENCODERS}
-    parents = {name: _fingerprint(folder) for name, folder in names.items()}
+    parents = {name: fingerprint_of(folder) for name, folder in names.items()}
     if is_done(out / "analysis", "analyze", None, parents):
         return
     task = next(t for t in tasks if t.name == "diagnosis")
@@ -182,7 +182,3 @@ def _report(out: Path, jobs: list[Job]) -> Path:
         tasks=list({job.task.name: job.task for job in jobs}.values()),
         notes=["A slice is summed up by the mean of its patch tokens, a scan by the mean over its slices."],
     )
-
-
-def _fingerprint(folder: Path) -> str:
-    return fingerprint(read_record(folder, verify=False))

@@ -24,7 +24,7 @@ from braindino.pipeline.similarity import write_similarity
 from braindino.pipeline.studies import Rival, Study, cases_of, planned
 from braindino.pipeline.sweep import Sweep, sweep
 from braindino.progress import note, progress
-from braindino.record import fingerprint, is_done, read_record
+from braindino.record import fingerprint_of, is_done
 from braindino.tasks import DRAWS, FRACTIONS
 from braindino.types import Case, Pooling, Task
 
@@ -120,7 +120,7 @@ def paper(plan: PaperPlan, out: Path, *, pooling: Pooling = "cls", workers: int 
         for number, _ in run_jobs(sweep, [(one,) for one in sweeps], workers):
             advance(1, sweeps[number].out.name)
     folders = [one.out for one in sweeps]
-    parents = {folder.name: _fingerprint(folder) for folder in folders}
+    parents = {folder.name: fingerprint_of(folder) for folder in folders}
     if not is_done(out / "scores", "score", None, parents):
         write_scores(score([read_predictions(folder).table for folder in folders]), out / "scores", parents)
     _analysis(plan, out, features)
@@ -136,7 +136,7 @@ def _encoded(plan: PaperPlan, out: Path, pooling: Pooling, workers: int, perturb
             contrasts = tuple(dict.fromkeys(scan.contrast for scan in cases[0].scans))
             found[rival.name, view] = out / "features" / f"{rival.name}-{view}"
             _encode(cases, rival, found[rival.name, view], How(contrasts, summed), workers)
-            asked = [s for s in plan.studies if s.view == view and _robust(s)]
+            asked = [s for s in plan.studies if s.view == view and s.question in ROBUST]
             tested = {case.name for study in asked for case in study.task.cases_of(study.parts[-1])}
             for name, severity in PERTURBED if perturb and tested else ():
                 folder = out / "features" / f"{rival.name}-{view}-{name}{severity}"
@@ -145,10 +145,6 @@ def _encoded(plan: PaperPlan, out: Path, pooling: Pooling, workers: int, perturb
                 _encode(chosen, rival, folder, changed, workers)
                 found[rival.name, f"{view}-{name}{severity}"] = folder
     return found
-
-
-def _robust(study: Study) -> bool:
-    return any(study.name == name or study.name.startswith(f"{name}_") for name in ROBUST)
 
 
 def _encode(cases: Sequence[Case], rival: Rival, out: Path, how: How, workers: int) -> None:
@@ -177,18 +173,27 @@ def _sweeps(plan: PaperPlan, out: Path, features: dict[tuple[str, str], Path], p
         write_features(clinical.clinical_features(study.task), table)
         yield from (of(clinical.NAME, head, table) for head in (study.heads[0], "prior"))
         for rival in plan.rivals:
-            names = [f"{study.view}-{name}{severity}" for name, severity in PERTURBED if perturb and _robust(study)]
+            names = [
+                f"{study.view}-{name}{severity}" for name, severity in PERTURBED if perturb and study.question in ROBUST
+            ]
             changed = tuple(features[rival.name, name] for name in names)
             yield from (of(rival.name, head, features[rival.name, study.view], changed) for head in study.heads)
 
 
 def _analysis(plan: PaperPlan, out: Path, features: dict[tuple[str, str], Path]) -> None:
-    """k-NN with McNemar tests, CKA, rank and site on the first classification; patch similarity on a tumour."""
+    """k-NN with McNemar tests, CKA, rank and site on the first classification; patch similarity on a tumour.
+
+    Nothing where every task is dense: then there are no features of whole cases.
+    """
     import pandas as pd
 
-    study = next((s for s in plan.studies if s.task.kind == "classification" and s.name != "sequence"), plan.studies[0])
+    on_features = [s for s in plan.studies if not s.dense]
+    if not on_features:
+        return
+    classes = [s for s in on_features if s.task.kind == "classification" and s.question != "sequence"]
+    study = (classes or on_features)[0]
     folders = {rival.name: features[rival.name, study.view] for rival in plan.rivals}
-    parents = {name: _fingerprint(folder) for name, folder in folders.items()}
+    parents = {name: fingerprint_of(folder) for name, folder in folders.items()}
     if is_done(out / "analysis", "analyze", None, parents):
         return
     labels = None
@@ -211,12 +216,8 @@ def _report(plan: PaperPlan, out: Path, folders: Sequence[Path]) -> Path:
         title="BrainDINO: every table of the paper's kinds",
         predictions=folders,
         scores=out / "scores",
-        analysis=out / "analysis",
+        analysis=out / "analysis" if (out / "analysis").is_dir() else None,
         cases=cases,
         tasks=tasks,
         notes=plan.missing,
     )
-
-
-def _fingerprint(folder: Path) -> str:
-    return fingerprint(read_record(folder, verify=False))

@@ -10,7 +10,7 @@ from braindino import catalog
 from braindino.config import read_config
 from braindino.layouts.cases import Notes, Tell
 from braindino.progress import note
-from braindino.record import digest, fingerprint, read_record
+from braindino.record import digest, fingerprint_of
 from braindino.tasks import known
 from braindino.types import Case, Scan
 from braindino.volume.files import stem
@@ -152,7 +152,7 @@ def source_fingerprint(source: str, cases: Sequence[Case]) -> str:
     """What identifies a source: its own record where it has one, else names and sizes of its files."""
     path = Path(source.partition("=")[2] or source)
     try:
-        return fingerprint(read_record(path, verify=False))
+        return fingerprint_of(path)
     except ValueError:
         scans = [scan for case in cases for scan in case.scans]
         return digest([[s.subject, s.session, s.contrast, s.path.name, _size(s.path)] for s in scans])

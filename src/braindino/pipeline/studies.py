@@ -47,6 +47,8 @@ class Study:
     """A task on a cohort."""
 
     name: str
+    question: str
+    """Name of the task plug-in; `name` tells its cohorts too, where it is asked on several."""
     task: Task
     heads: tuple[str, ...]
 
@@ -133,7 +135,7 @@ def planned(roots: Sequence[str], only: Sequence[str] = ()) -> tuple[list[Study]
                 missing.append(f"{task} on {'+'.join(cohorts)}: {error}")
                 continue
             name = task if len(places) == 1 else f"{task}_{'_'.join(cohorts)}"
-            studies.append(Study(name, replace(found, name=name), HEADS[found.kind]))
+            studies.append(Study(name, task, replace(found, name=name), HEADS[found.kind]))
     return studies, missing
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from braindino.corpus.audit import LeakageError
 from braindino.pipeline.encode import read_features
 from braindino.pipeline.fit import FittedHead, fit
 from braindino.pipeline.loading import EncoderChoice
 from braindino.pipeline.predict import predict
 from braindino.progress import note
-from braindino.record import digest, fingerprint, is_done, read_record, write_record, write_table
+from braindino.record import digest, fingerprint_of, is_done, write_record, write_table
 from braindino.tasks import reported
 from braindino.types import Encoder, Features, Task
 
@@ -47,14 +48,15 @@ def sweep(what: Sweep) -> None:
     is told and stands in the record (facts, left_out).
 
     Raises:
-        ValueError: as `fit` on all training subjects, or as `predict`.
+        ValueError: as `fit` on all training subjects, as `predict`, or no fraction on which the head can be learned.
+        LeakageError: as `fit`.
     """
     import torch
 
     torch.set_num_threads(1)
     on = what.on.load() if isinstance(what.on, EncoderChoice) else read_features(what.on)
-    parents = {folder.name: _fingerprint(folder) for folder in what.perturbed}
-    parents["on"] = _fingerprint(what.on) if isinstance(what.on, Path) else on.digest()  # type: ignore[union-attr]
+    parents = {folder.name: fingerprint_of(folder) for folder in what.perturbed}
+    parents["on"] = fingerprint_of(what.on) if isinstance(what.on, Path) else on.digest()  # type: ignore[union-attr]
     config = {
         **{"task": what.task.name, "protocol": what.task.protocol, "split": digest(sorted(what.task.split.items()))},
         **{"encoder": what.encoder, "head": what.head, "fractions": list(what.fractions), "draws": what.draws},
@@ -67,13 +69,15 @@ def sweep(what: Sweep) -> None:
         try:
             head = fit(what.task, on, what.head, fraction=fraction, seed=draw)
         except ValueError as error:
-            if fraction == 1:
+            if fraction == 1 or isinstance(error, LeakageError):
                 raise
             left[f"fraction {fraction:g}, draw {draw}"] = str(error)
             continue
         tables.extend(_answers(what, on, head))
     for where, reason in left.items():
         note(f"{what.out.name}: {where} is left out: {reason}")
+    if not tables:
+        raise ValueError(f"{what.out.name}: the head cannot be learned on any fraction: {next(iter(left.values()))}")
     table = pd.concat(tables, ignore_index=True).assign(encoder=what.encoder)
     write_table(what.out / "predictions.tsv", table)
     facts = {"cases": len(table), "failed": int((table["status"] != "ok").sum()), "left_out": left}
@@ -86,7 +90,3 @@ def _answers(what: Sweep, on: Features | Encoder, head: FittedHead) -> Iterator[
     yield predict(what.task, on, head, split=split, out=what.out if whole else None).table
     for folder in what.perturbed if whole else ():
         yield predict(what.task, read_features(folder), head, split=split).table
-
-
-def _fingerprint(folder: Path) -> str:
-    return fingerprint(read_record(folder, verify=False))

@@ -62,7 +62,9 @@ def fraction_figure(
             axes.set_visible(False)
         for axes, (task, metric) in zip(grid.flat, tasks.items(), strict=False):
             own = named[named["task"] == task]
-            _fraction_panel(axes, own, looks, {f: sizes.get((task, f)) for f in sorted(own["fraction"].unique())})
+            _fraction_panel(
+                axes, own, looks, {f: sizes.get((task, f)) for f in sorted(map(float, own["fraction"].unique()))}
+            )
             axes.set_ylabel(metric_label(metric, unit=units.get(task, ""), arrow=True))
             axes.set_title(f"{task_label(task)}\nn = {_span(own['subjects'])} test subjects")
             if metric in CHANCE:
