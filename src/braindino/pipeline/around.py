@@ -1,19 +1,20 @@
-"""What stands around a head on features: ComBat before it; calibration, conformal and domain after it."""
+"""Around a head on features: weights of contrasts and ComBat before, calibration, conformal and domain after it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from braindino.fitting import calibration, combat, conformal, domain, risk
+from braindino.fitting import calibration, combat, conformal, domain, fusion, risk
 from braindino.fitting.calibration import Isotonic, Temperature
 from braindino.fitting.combat import Combat
 from braindino.fitting.conformal import Conformal
 from braindino.fitting.domain import Domain
+from braindino.fitting.fusion import ContrastWeights
 from braindino.fitting.risk import Threshold
 from braindino.pipeline.design import Design, targets
 from braindino.pipeline.pooling import Fusion
@@ -21,7 +22,10 @@ from braindino.tasks import answered
 from braindino.tasks import learned as learned_of
 from braindino.types import Calibration, Head, Task
 
-_READ = {"combat": combat, "calibration": calibration, "conformal": conformal, "domain": domain, "threshold": risk}
+_READ = {
+    **{"fusion": fusion, "combat": combat, "calibration": calibration, "conformal": conformal},
+    **{"domain": domain, "threshold": risk},
+}
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Around:
-    """All of it learned on training (ComBat, domain, threshold of risk) and validation subjects (domain, the rest)."""
+    """Learned on training (ComBat, threshold of risk), on validation (calibration, conformal) or on both subjects."""
 
+    fusion: ContrastWeights | None = None
     combat: Combat | None = None
     calibration: Temperature | Isotonic | None = None
     conformal: Conformal | None = None
@@ -86,10 +91,10 @@ def known_sites(learned: Combat | None, rows: Design) -> Design | None:
     return rows.kept(kept).without_sites(learned) if kept.any() else None
 
 
-def fit_after(
-    asked: Asked, task: Task, head: Head, learned: Combat | None, train: Design, validation: Design
-) -> Around:
-    """Calibration and conformal on the validation subjects, domain on both; the designs as the head takes them.
+def fit_after(asked: Asked, task: Task, head: Head, before: Around, train: Design, validation: Design) -> Around:
+    """What stands `before` the head, and after it.
+
+    Calibration and conformal on the validation subjects, domain on both; the designs as the head takes them.
 
     Raises:
         ValueError: too few validation subjects for what is asked.
@@ -110,7 +115,8 @@ def fit_after(
             scores = np.abs(output[:, 0] - truth)
         promised = conformal.fit_conformal(scores, validation.subjects, asked.coverage)
     threshold = risk.fit_threshold(outputs_of(head, train)[:, 0]) if task.kind == "survival" else None
-    return Around(learned, calibrated, promised, domain.fit_domain(train.pooled, validation.pooled), threshold)
+    kept = domain.fit_domain(train.pooled, validation.pooled)
+    return replace(before, calibration=calibrated, conformal=promised, domain=kept, threshold=threshold)
 
 
 def outputs_of(head: Head, rows: Design) -> Float[np.ndarray, "case output"]:

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from braindino.fitting.combat import Combat
+from braindino.fitting.fusion import ContrastWeights, Means
 from braindino.heads import Views
-from braindino.pipeline.pooling import Fusion, pooled
+from braindino.pipeline.pooling import Fusion, by_contrast, pooled
 from braindino.types import Case, Features, Task
 
 Needs = Literal["cls", "views", "patch", "gradient"]
@@ -66,13 +67,46 @@ class Design:
 
 
 def design(
-    task: Task, features: Features, cases: Sequence[Case], needs: Needs = "cls", fusion: Fusion = "mean"
+    task: Task,
+    features: Features,
+    cases: Sequence[Case],
+    needs: Needs = "cls",
+    fusion: Fusion | ContrastWeights = "mean",
 ) -> Design:
-    """The cases that were encoded, with the features that a head asks for; `fusion` is for heads on pooled views.
+    """The cases that were encoded, with the features that a head asks for.
+
+    `fusion` is for heads on pooled views; weights are what `fitting.fusion.fit_weights` learned.
 
     Raises:
         ValueError: none of the cases has features, a head that does not learn on features, a fusion other than mean or
             a case that lacks a contrast where the head needs every view, or as `pooled`.
+    """
+    usable, places = encoded(task, features, cases)
+    if needs == "cls":
+        if isinstance(fusion, ContrastWeights):
+            return Design(usable, fusion.apply(means_of(features, places)))
+        x = [
+            pooled(features.values[place], features.contrasts, fusion, case.name)
+            for case, place in zip(usable, places, strict=True)
+        ]
+        return Design(usable, np.stack(x))
+    if needs != "views":
+        raise ValueError(f"a head that needs {needs!r} does not learn on cached features")
+    if fusion != "mean":
+        raise ValueError("fusion is for heads on pooled views; this one gets every view with its contrast")
+    order = list(dict.fromkeys(features.contrasts))
+    contrast = np.array([order.index(name) for name in features.contrasts])
+    values = features.values[places].astype(np.float32)
+    if (lacks := np.isnan(values).any(axis=(1, 2))).any():
+        raise ValueError(f"{usable[int(lacks.argmax())].name} lacks a contrast; a head on all views needs every one")
+    return Design(usable, Views(values, features.position_mm[places], contrast))
+
+
+def encoded(task: Task, features: Features, cases: Sequence[Case]) -> tuple[tuple[Case, ...], list[int]]:
+    """The cases that were encoded, and their rows.
+
+    Raises:
+        ValueError: there are none.
     """
     rows = rows_of(features)
     usable = tuple(case for case in cases if case.name in rows)
@@ -80,20 +114,12 @@ def design(
         raise ValueError(
             f"the features hold none of the {len(cases)} cases of task {task.name}; encode its cohort first"
         )
-    places = [rows[case.name] for case in usable]
-    if needs == "cls":
-        x = [pooled(features.values[rows[c.name]], features.contrasts, fusion, c.name) for c in usable]
-        return Design(usable, np.stack(x))
-    if needs != "views":
-        raise ValueError(f"a head that needs {needs!r} does not learn on cached features")
-    if fusion != "mean":
-        raise ValueError(f"fusion {fusion} is for heads on pooled views; this one gets every view with its contrast")
-    order = list(dict.fromkeys(features.contrasts))
-    contrast = np.array([order.index(name) for name in features.contrasts])
-    values = features.values[places].astype(np.float32)
-    if (lacks := np.isnan(values).any(axis=(1, 2))).any():
-        raise ValueError(f"{usable[int(lacks.argmax())].name} lacks a contrast; a head on all views needs every one")
-    return Design(usable, Views(values, features.position_mm[places], contrast))
+    return usable, [rows[case.name] for case in usable]
+
+
+def means_of(features: Features, places: Sequence[int]) -> Means:
+    """The mean over the views of each contrast of these rows."""
+    return np.stack([by_contrast(features.values[place], features.contrasts) for place in places])
 
 
 def rows_of(features: Features) -> dict[str, int]:

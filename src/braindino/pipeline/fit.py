@@ -11,8 +11,9 @@ import numpy as np
 
 from braindino import catalog
 from braindino.fitting.combat import fit_combat
+from braindino.fitting.fusion import ContrastWeights, fit_weights
 from braindino.pipeline.around import Around, Asked, fit_after, from_state, known_sites
-from braindino.pipeline.design import covariates, design, targets
+from braindino.pipeline.design import covariates, design, encoded, means_of, targets
 from braindino.pipeline.leakage import refuse_pretrained
 from braindino.pipeline.live import labelled
 from braindino.pipeline.sources import read_root, together
@@ -178,11 +179,11 @@ def _on_features(
     task: Task, features: Features, name: str, cases: Sequence[Case], seed: int, asked: Asked
 ) -> tuple[Head, Around]:
     """ComBat, the head, then what stands after it, each learned where it may be."""
-    module = catalog.load("heads", name)
-    train = design(task, features, cases, module.Fitted.needs, asked.fusion)
+    module, fusion = catalog.load("heads", name), _fusion(task, features, cases, asked)
+    train = design(task, features, cases, module.Fitted.needs, fusion or asked.fusion)
     y = learned(task, targets(task, train.cases))
     combat = fit_combat(train.pooled, train.sites, covariates(task, y)) if asked.combat else None
-    found = design(task, features, task.cases_of("validation"), module.Fitted.needs, asked.fusion)
+    found = design(task, features, task.cases_of("validation"), module.Fitted.needs, fusion or asked.fusion)
     validation = known_sites(combat, found)
     if validation is None:
         raise ValueError("no validation case comes from a site that ComBat knows; leave it off")
@@ -192,7 +193,21 @@ def _on_features(
     train = known_sites(combat, train) or train
     held = (validation.x, learned(task, targets(task, validation.cases)))
     head: Head = module.fit(train.x, y, held, kind=task.kind, seed=seed)
-    return head, fit_after(asked, task, head, combat, train, validation)
+    return head, fit_after(asked, task, head, Around(fusion, combat), train, validation)
+
+
+def _fusion(task: Task, features: Features, cases: Sequence[Case], asked: Asked) -> ContrastWeights | None:
+    """The weights of the contrasts where they are to be learned."""
+    if asked.fusion != "weighted":
+        return None
+    rows = []
+    for part in (cases, task.cases_of("validation")):
+        usable, places = encoded(task, features, part)
+        rows.append((means_of(features, places), learned(task, targets(task, usable))))
+    (x, y), held = rows
+    found = fit_weights(tuple(dict.fromkeys(features.contrasts)), x, y, held, kind=task.kind)
+    note(f"contrasts weigh {found}")
+    return found
 
 
 def write_head(fitted: FittedHead, out: Path, parents: Mapping[str, str] | None = None) -> None:

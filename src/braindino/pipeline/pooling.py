@@ -8,8 +8,9 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Float16
 
-Fusion = Literal["mean", "concat"]
-"""How contrasts are put together: the mean of all their views, or the means of each one after the other."""
+Fusion = Literal["mean", "concat", "weighted"]
+"""How contrasts are put together: the mean of all their views; the means of each one after the other; or their sum by
+weights that are learned with the head (see `fitting.fusion`)."""
 
 
 def pooled(
@@ -27,14 +28,22 @@ def pooled(
         name: of the case, for the message.
 
     Raises:
-        ValueError: an unknown fusion, or `concat` of a case that lacks a contrast.
+        ValueError: another fusion, or `concat` of a case that lacks a contrast.
     """
-    if fusion not in get_args(Fusion):
-        raise ValueError(f"unknown fusion {fusion!r}, expected {' or '.join(get_args(Fusion))}")
-    there = ~np.isnan(values).all(axis=1)
     if fusion == "mean":
+        there = ~np.isnan(values).all(axis=1)
         return np.asarray(values[there].astype(np.float64).mean(axis=0))
+    if fusion != "concat":
+        raise ValueError(f"unknown fusion {fusion!r}, expected {', '.join(get_args(Fusion))}; weights are learned")
+    means = by_contrast(values, contrasts)
+    if lacking := [one for one, mean in zip(dict.fromkeys(contrasts), means, strict=True) if np.isnan(mean).all()]:
+        raise ValueError(
+            f"{name} has no {', '.join(lacking)}, which concat needs; use fusion mean or weighted, or leave it out"
+        )
+    return means.ravel()
+
+
+def by_contrast(values: Float16[np.ndarray, "view dim"], contrasts: Sequence[str]) -> Float[np.ndarray, "contrast dim"]:
+    """The mean over the views of each contrast of one case, in their order; NaN for one that it lacks."""
     own = np.array(contrasts)
-    if missing := sorted({*own} - {*own[there]}):
-        raise ValueError(f"{name} has no {', '.join(missing)}, which concat needs; use fusion mean, or leave it out")
-    return np.concatenate([values[own == one].astype(np.float64).mean(axis=0) for one in dict.fromkeys(contrasts)])
+    return np.stack([values[own == one].astype(np.float64).mean(axis=0) for one in dict.fromkeys(contrasts)])

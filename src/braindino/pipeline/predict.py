@@ -86,7 +86,8 @@ def predict(
 def _from_features(task: Task, features: Features, fitted: FittedHead, cases: tuple[Case, ...]) -> list[dict[str, Any]]:
     """Status and outputs of each case."""
     reasons = dict(zip(features.cases["case"], features.cases["status"], strict=True))
-    rows, combat = design(task, features, cases, fitted.head.needs, fitted.asked.fusion), fitted.around.combat
+    around = fitted.around
+    rows, combat = design(task, features, cases, fitted.head.needs, around.fusion or fitted.asked.fusion), around.combat
     if combat is not None:
         known = np.array([combat.knows(site) for site in rows.sites])
         reasons |= {case.name: combat.unseen(str(case.site)) for case in rows.kept(~known).cases}
@@ -134,7 +135,7 @@ def _table(
         "task": task.name,
         "kind": task.kind,
         "metric": task.metric,
-        "encoder": fitted.encoder,
+        "encoder": fitted.encoder if fitted.asked.fusion == "mean" else f"{fitted.encoder}+{fitted.asked.fusion}",
         "head": fitted.name,
         "fraction": fitted.fraction,
         "seed": fitted.seed,

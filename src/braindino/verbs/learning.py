@@ -218,8 +218,8 @@ class Fit:
     """Share of the training subjects, stratified and nested."""
     seed: int = 0
     """Which draw of that share; the split does not depend on it."""
-    fusion: Literal["mean", "concat"] = "mean"
-    """Contrasts are averaged, or set one after the other."""
+    fusion: Literal["mean", "concat", "weighted"] = "mean"
+    """Contrasts are averaged, set one after the other, or averaged with learned weights."""
     calibrate: Calibration = "none"
     """Of class probabilities, on the validation subjects (heads on features)."""
     coverage: float = 0.0
