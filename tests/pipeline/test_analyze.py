@@ -95,7 +95,7 @@ def test_folders_of_features_are_analysed_on_a_task(tmp_path, cohort):
     for name, signal in (("good", 9.0), ("blind", 0.0)):
         write_features(of_cohort(cohort, name, signal, 0), tmp_path / name)
     folders = [tmp_path / "good", tmp_path / "blind"]
-    found = analyze_folders(folders, tmp_path / "out", "diagnosis", cohort, "synthetic")
+    found = analyze_folders(folders, tmp_path / "out", "diagnosis", [cohort], "synthetic")
     assert set(found.encoders["encoder"]) == {"good", "blind"} and len(found.cka) == 1
     best = found.knn.groupby("encoder")["accuracy"].max()
     assert best["good"] > 0.85 and best["good"] > best["blind"]
@@ -111,5 +111,5 @@ def test_folders_that_do_not_fit_are_refused(tmp_path, cohort):
     with pytest.raises(ValueError, match="give --root"):
         analyze_folders([tmp_path / "one"], tmp_path / "out", "diagnosis")
     with pytest.raises(ValueError, match="give a classification task"):
-        analyze_folders([tmp_path / "one"], tmp_path / "out", "brain_age", cohort, "synthetic")
+        analyze_folders([tmp_path / "one"], tmp_path / "out", "brain_age", [f"synthetic={cohort}"])
     assert not (tmp_path / "out").exists()

@@ -5,9 +5,13 @@ import shutil
 import pytest
 
 from braindino.cli import main
+from braindino.corpus.audit import LeakageError, name_digest
+from braindino.model.weights import load_encoder as read_encoder
+from braindino.model.weights import save_encoder
 from braindino.pipeline.clinical import clinical_features
 from braindino.pipeline.fit import load_task
 from braindino.pipeline.paper import PERTURBED, ROBUST, paper, plan_paper
+from braindino.pipeline.predict import read_predictions
 from braindino.pipeline.score import read_scores
 from braindino.pipeline.studies import COHORTS, HEADS, Rival
 from braindino.record import read_table
@@ -92,6 +96,32 @@ def test_segmentation_alone_has_a_page_without_an_analysis(tmp_path, cohort, wei
     page = paper(plan, tmp_path, workers=1, perturb=False)
     assert page.is_file() and not (tmp_path / "analysis").exists()
     assert set(read_scores(tmp_path / "scores").metrics["head"]) == {"decoder"}
+
+
+def test_the_papers_protocol_is_reported_on_validation_and_labelled(tmp_path, cohort, weights):
+    plan = plan_paper(
+        [f"synthetic={cohort}"], ["regions"], weights, fractions=(1.0,), only=("dementia",), protocol="paper"
+    )
+    page = paper(plan, tmp_path, workers=1, perturb=False).read_text(encoding="utf-8")
+    metrics = read_scores(tmp_path / "scores").metrics
+    assert set(metrics["split"]) == {"validation"} and set(metrics["protocol"]) == {"paper"}
+    assert "PROTOCOL OF THE PAPER" in page and "same validation subjects" in page
+    assert "Headline metric of every model" in page and "ROC" in page
+
+
+def test_names_that_are_acknowledged_reach_the_tasks_and_encoders_that_they_concern(tmp_path, cohort, weights):
+    model, metadata = read_encoder(weights)
+    task = load_task("dementia", cohort, "synthetic")
+    test = task.cases_of("test")[0].subject
+    source = {**metadata["source"], "seen": [name_digest(f"synthetic/{test}")]}
+    save_encoder(tmp_path / "seen.safetensors", model, metadata["recipe"], source)
+    about = {"fractions": (1.0,), "only": ("dementia", "sequence")}
+    plan = plan_paper([f"synthetic={cohort}"], ["braindino", "regions"], tmp_path / "seen.safetensors", **about)
+    with pytest.raises(LeakageError, match=f"pretrained on 1 subjects .*{test}"):
+        paper(plan, tmp_path / "out", workers=1, perturb=False)
+    paper(plan, tmp_path / "out", workers=1, perturb=False, acknowledge=(f"synthetic/{test}",))
+    told = read_predictions(tmp_path / "out" / "predictions" / "dementia-braindino-linear").table
+    assert set(told["subject"][told["pretrained"] == "yes"]) == {test}
 
 
 def test_a_head_that_no_fraction_can_teach_is_told(tmp_path, cohort, weights):

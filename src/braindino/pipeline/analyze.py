@@ -150,14 +150,22 @@ def _cka_row(a: str, b: str, tables: Mapping[str, tuple[pd.DataFrame, np.ndarray
 
 
 def analyze_folders(
-    folders: Sequence[Path], out: Path, task: str | None = None, root: Path | None = None, cohort: str = "bids"
+    folders: Sequence[Path],
+    out: Path,
+    task: str | None = None,
+    root: Sequence[Path | str] = (),
+    cohort: str = "bids",
+    split: Path | None = None,
 ) -> Analysis:
     """Analyse features folders and write the analysis to `out`.
 
     Args:
         folders: made by `encode`, one per encoder.
         out: the analysis folder.
-        task: a classification task for k-NN, with the cohort's folder `root` and plug-in `cohort`. None: no k-NN.
+        task: a classification task for k-NN. None: no k-NN.
+        root: the cohort's folder, or several, as `load_task` takes them.
+        cohort: plug-in of folders without a word.
+        split: of `braindino split`, in place of the three-way one of seed 0.
 
     Raises:
         ValueError: two folders of one encoder, a task that does not classify or has no `root`; and as `analyze`.
@@ -172,9 +180,9 @@ def analyze_folders(
         raise ValueError(f"{len(folders)} folders hold features of {len(features)} encoders only; give one for each")
     labels, train = None, set()
     if task is not None:
-        if root is None:
+        if not root:
             raise ValueError(f"task {task!r} needs the cohort's folder: give --root and --cohort")
-        question = load_task(task, root, cohort)
+        question = load_task(task, root, cohort, split=split)
         if question.kind != "classification":
             raise ValueError(f"k-NN finds classes, but {task} is {question.kind}; give a classification task")
         labels = pd.Series(targets(question, question.cases), index=[case.name for case in question.cases])

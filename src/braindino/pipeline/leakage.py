@@ -30,11 +30,9 @@ def refuse_pretrained(task: Task, on: Features | Encoder, acknowledge: Sequence[
         LeakageError: some are not acknowledged.
         ValueError: an acknowledged name that was not pretrained on, or is not reported on.
     """
-    seen = getattr(on, "seen", None)
-    cases = task.cases_of(reported(task)) if seen is not None else ()
-    both = sorted({name for case in cases for name in _names(case) if name_digest(name) in (seen or ())})
+    both = _both(task, on)
     strangers = sorted(set(acknowledge) - {*both, *map(_cohort, both)})
-    if strangers and seen is not None:
+    if strangers and getattr(on, "seen", None) is not None:
         raise ValueError(
             f"acknowledge names {strangers[0]!r}, which is not reported on or was not pretrained on; leave it out"
         )
@@ -43,6 +41,19 @@ def refuse_pretrained(task: Task, on: Features | Encoder, acknowledge: Sequence[
             f"the encoder was pretrained on {len(left)} subjects of the {reported(task)} split of task {task.name} "
             f"({_some(left)}); pretrain without them (exclude), or name each, or their cohort, with --acknowledge"
         )
+
+
+def concerned(task: Task, on: Features | Encoder, acknowledge: Sequence[str]) -> tuple[str, ...]:
+    """Those of the acknowledged names that this encoder was pretrained on and this task reports on."""
+    both = _both(task, on)
+    return tuple(name for name in acknowledge if name in {*both, *map(_cohort, both)})
+
+
+def _both(task: Task, on: Features | Encoder) -> list[str]:
+    """Names of the reported subjects that the encoder is known to be pretrained on."""
+    seen = getattr(on, "seen", None) or ()
+    cases = task.cases_of(reported(task)) if seen else ()
+    return sorted({name for case in cases for name in _names(case) if name_digest(name) in seen})
 
 
 def refuse_trained(task: Task, subjects: Iterable[str], cohort: str) -> None:

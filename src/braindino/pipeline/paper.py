@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from braindino.corpus.jobs import run_jobs
@@ -70,6 +70,7 @@ def plan_paper(
     fractions: Sequence[float] = FRACTIONS,
     draws: int = DRAWS,
     only: Sequence[str] = (),
+    protocol: str = "three_way",
 ) -> PaperPlan:
     """Which studies can be run on these cohorts, and what the others lack; reads names and tables, no image.
 
@@ -80,11 +81,12 @@ def plan_paper(
         fractions: of the training subjects.
         draws: of each fraction below 1.
         only: names of studies; all of them without.
+        protocol: of every split, `three_way` or `paper`.
 
     Raises:
         ValueError: an unknown word or task.
     """
-    studies, missing = planned(roots, only)
+    studies, missing = planned(roots, only, protocol)
     found, absent = [], []
     for word in rivals:
         try:
@@ -94,7 +96,15 @@ def plan_paper(
     return PaperPlan(tuple(studies), tuple(found), tuple(missing), tuple(absent), tuple(sorted(set(fractions))), draws)
 
 
-def paper(plan: PaperPlan, out: Path, *, pooling: Pooling = "cls", workers: int = 0, perturb: bool = True) -> Path:
+def paper(
+    plan: PaperPlan,
+    out: Path,
+    *,
+    pooling: Pooling = "cls",
+    workers: int = 0,
+    perturb: bool = True,
+    acknowledge: Sequence[str] = (),
+) -> Path:
     """Run a plan and write `report/index.html`; the same call goes on where an earlier one was stopped.
 
     Args:
@@ -103,6 +113,7 @@ def paper(plan: PaperPlan, out: Path, *, pooling: Pooling = "cls", workers: int 
         pooling: what a slice is summed up by, where an encoder gives patch tokens.
         workers: processes for encoding and for the heads; 0 means one per core.
         perturb: also encode the test cases under `PERTURBED` and predict them with the clean heads.
+        acknowledge: subjects ("cohort/subject") or cohorts to report on although an encoder was pretrained on them.
 
     Raises:
         ValueError: an encoder that cannot be loaded, nothing to run, or as `encode`, `fit`, `predict` and `score`.
@@ -115,7 +126,7 @@ def paper(plan: PaperPlan, out: Path, *, pooling: Pooling = "cls", workers: int 
     for line in plan.missing:
         note(line)
     features = _encoded(plan, out, pooling, workers, perturb)
-    sweeps = list(_sweeps(plan, out, features, perturb))
+    sweeps = [replace(one, acknowledge=tuple(acknowledge)) for one in _sweeps(plan, out, features, perturb)]
     with progress("heads", len(sweeps)) as advance:
         for number, _ in run_jobs(sweep, [(one,) for one in sweeps], workers):
             advance(1, sweeps[number].out.name)

@@ -102,12 +102,15 @@ class Rival:
         return Rival(f"{name}@{variant}" if variant else name, choice, slices)
 
 
-def planned(roots: Sequence[str], only: Sequence[str] = ()) -> tuple[list[Study], list[str]]:
+def planned(
+    roots: Sequence[str], only: Sequence[str] = (), protocol: str = "three_way"
+) -> tuple[list[Study], list[str]]:
     """The studies that can be run on these cohorts, and a sentence on each that cannot.
 
     Args:
         roots: words `cohort=folder`.
         only: tasks; all without.
+        protocol: of their splits.
 
     Raises:
         ValueError: a word that is none, an unknown cohort or task.
@@ -130,7 +133,7 @@ def planned(roots: Sequence[str], only: Sequence[str] = ()) -> tuple[list[Study]
                 missing.append(f"{task} needs " + " and ".join(f"--root {name}=FOLDER" for name in lacking))
                 continue
             try:
-                found = load_task(task, [f"{name}={folders[name]}" for name in cohorts])
+                found = load_task(task, [f"{name}={folders[name]}" for name in cohorts], protocol=protocol)
             except (ValueError, OSError) as error:
                 missing.append(f"{task} on {'+'.join(cohorts)}: {error}")
                 continue

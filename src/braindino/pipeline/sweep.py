@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from braindino.corpus.audit import LeakageError
 from braindino.pipeline.encode import read_features
 from braindino.pipeline.fit import FittedHead, fit
+from braindino.pipeline.leakage import concerned
 from braindino.pipeline.loading import EncoderChoice
 from braindino.pipeline.predict import predict
 from braindino.progress import note
@@ -34,6 +36,8 @@ class Sweep:
     fractions: tuple[float, ...]
     draws: int
     out: Path
+    acknowledge: tuple[str, ...] = ()
+    """As for `fit`; of many tasks and encoders each takes those names that concern it."""
 
     def fits(self) -> Iterator[tuple[float, int]]:
         """Fraction and draw; all training subjects can be drawn in one way only."""
@@ -63,17 +67,18 @@ def sweep(what: Sweep) -> None:
     }
     if is_done(what.out, "predict", config, parents):
         return
+    names = concerned(what.task, on, what.acknowledge)
     tables: list[pd.DataFrame] = []
     left: dict[str, str] = {}
     for fraction, draw in what.fits():
         try:
-            head = fit(what.task, on, what.head, fraction=fraction, seed=draw)
+            head = fit(what.task, on, what.head, fraction=fraction, seed=draw, acknowledge=names)
         except ValueError as error:
             if fraction == 1 or isinstance(error, LeakageError):
                 raise
             left[f"fraction {fraction:g}, draw {draw}"] = str(error)
             continue
-        tables.extend(_answers(what, on, head))
+        tables.extend(_answers(what, on, head, names))
     for where, reason in left.items():
         note(f"{what.out.name}: {where} is left out: {reason}")
     if not tables:
@@ -84,9 +89,10 @@ def sweep(what: Sweep) -> None:
     write_record(what.out, "predict", config, parents=parents, facts=facts)
 
 
-def _answers(what: Sweep, on: Features | Encoder, head: FittedHead) -> Iterator[pd.DataFrame]:
+def _answers(what: Sweep, on: Features | Encoder, head: FittedHead, names: tuple[str, ...]) -> Iterator[pd.DataFrame]:
     """The reported cases, and after all training subjects also the perturbed ones."""
     split, whole = reported(what.task), head.fraction == 1
-    yield predict(what.task, on, head, split=split, out=what.out if whole else None).table
+    how: Any = {"split": split, "acknowledge": names}
+    yield predict(what.task, on, head, out=what.out if whole else None, **how).table
     for folder in what.perturbed if whole else ():
-        yield predict(what.task, read_features(folder), head, split=split).table
+        yield predict(what.task, read_features(folder), head, **how).table

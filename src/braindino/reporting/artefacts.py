@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from braindino.reporting.names import PRIOR
+from braindino.tasks import reported_under
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +37,12 @@ class Answers:
     perturbation: str
     severity: int
     split: str
+    protocol: str = "three_way"
+
+    @property
+    def reported(self) -> bool:
+        """Whether it is the split that its protocol reports."""
+        return self.split == reported_under(self.protocol)
 
     @property
     def model(self) -> str:
@@ -65,10 +72,17 @@ RUN = ("task", "encoder", "head", "fraction", "seed", "perturbation", "severity"
 """Columns that tell one model's answers from another's."""
 
 
+def reported_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a table with columns protocol and split that are of the split which their protocol reports."""
+    return table[table["split"] == table["protocol"].map(reported_under)]
+
+
 def _named(folder: Path, rows: pd.DataFrame) -> Answers:
     first = rows.iloc[0]
     told: dict[str, Any] = {name: int(first[name]) for name in ("seed", "severity")}
     told |= {name: str(first[name]) for name in ("task", "kind", "encoder", "head", "perturbation", "split")}
+    if "protocol" in rows:
+        told["protocol"] = str(first["protocol"])
     return Answers(folder, rows, fraction=float(first["fraction"]), **told)
 
 
@@ -107,8 +121,8 @@ class Artefacts:
         return self.tasks[task].unit if task in self.tasks else ""
 
     def headline_answers(self) -> dict[str, list[Answers]]:
-        """Task to its unperturbed test answers at the largest fraction, one per model (the lowest seed)."""
-        plain = [one for one in self.answers if one.split == "test" and one.perturbation == "none"]
+        """Task to its unperturbed reported answers at the largest fraction, one per model (the lowest seed)."""
+        plain = [one for one in self.answers if one.reported and one.perturbation == "none"]
         largest: dict[str, float] = {}
         for one in plain:
             largest[one.task] = max(one.fraction, largest.get(one.task, 0.0))
@@ -117,6 +131,13 @@ class Artefacts:
             if one.fraction == largest[one.task]:
                 found[one.task].setdefault(one.model, one)
         return {task: list(models.values()) for task, models in found.items()}
+
+    @property
+    def two_way(self) -> bool:
+        """Whether any number is of the paper's protocol, which reports the subjects on which settings were chosen."""
+        return any(one.protocol == "paper" for one in self.answers) or (
+            self.metrics is not None and "paper" in set(self.metrics["protocol"])
+        )
 
     def main_heads(self) -> dict[tuple[str, str], str]:
         """Task and encoder to the head with which the encoder stands in figures: its first learned one.

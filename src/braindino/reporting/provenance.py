@@ -112,8 +112,9 @@ def _methods(found: Artefacts) -> Iterator[str]:
         inside = [head for head in heads if head in TRAINED_INSIDE]
         yield (
             f"{_frozen(inside)} Heads ({', '.join(heads)}) were learned on training subjects and their "
-            "settings chosen on validation subjects (linear: also by cross-validation within training); all results "
-            "are from test subjects, split by subject."
+            "settings chosen on validation subjects (linear: also by cross-validation within training); "
+            + ("results are from the same validation subjects, " if found.two_way else "all results are from test ")
+            + ("as the paper's protocol has it, split by subject." if found.two_way else "subjects, split by subject.")
         )
     if "scores" in found.records:
         config = found.records["scores"]["config"]

@@ -73,7 +73,7 @@ def pretrained_people(found: Artefacts) -> set[str] | None:
 def leakage(found: Artefacts) -> str:
     """Whether test subjects were pretrained on, by their names; "" where the records do not tell."""
     people = pretrained_people(found)
-    names = {str(name) for one in found.answers if one.split == "test" for name in one.table["case"]}
+    names = {str(name) for one in found.answers if one.reported for name in one.table["case"]}
     cases = [found.cases[name] for name in names if name in found.cases]
     tested = {f"{scan.cohort}/{case.subject}" for case in cases for scan in case.scans}
     if people is None or not tested:

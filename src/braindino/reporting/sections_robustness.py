@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from braindino.reporting.artefacts import Artefacts, rows_of
+from braindino.reporting.artefacts import Artefacts, reported_rows, rows_of
 from braindino.reporting.figures import Figure
 from braindino.reporting.figures_groups import robustness_figure
 from braindino.reporting.names import metric_label, model_label, task_label
@@ -40,7 +40,7 @@ def severities(found: Artefacts) -> pd.DataFrame:
     Headline metric of the test subjects, for the models at the fraction that was perturbed.
     """
     assert found.metrics is not None
-    metrics = of_headline(found, found.metrics[found.metrics["split"] == "test"])
+    metrics = of_headline(found, reported_rows(found.metrics))
     changed = metrics[metrics["perturbation"] != CLEAN]
     keys = changed[["task", "encoder", "head", "fraction", "perturbation"]].drop_duplicates()
     clean = metrics[metrics["perturbation"] == CLEAN].drop(columns="perturbation")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from braindino.reporting.artefacts import Artefacts, rows_of
+from braindino.reporting.artefacts import Artefacts, reported_rows, rows_of
 from braindino.reporting.figures import Figure
 from braindino.reporting.names import (
     BASELINES,
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 Blocks = list[Text | Table | Figure]
 
+TWO_WAY = (
+    "PROTOCOL OF THE PAPER: training and validation subjects only. The numbers are of the subjects on which settings "
+    "were chosen, so they are too good, and are here to be compared with published ones. Where this page says test "
+    "subjects, these validation subjects are meant."
+)
 MOST_FLAT = 4
 """Models that say the same for everybody, of which a paragraph tells; the others stand in a table."""
 
@@ -44,7 +49,7 @@ HOW_TO_READ = Table(
             "no lesion anywhere",
         ),
         ("value [low, high]", "metric on the test subjects with its 95 % bootstrap interval (BCa) over subjects"),
-        ("n, subjects", "test subjects; nobody is in two splits of a task, and no setting is chosen on them"),
+        ("n, subjects", "test subjects; nobody is in two splits of a task"),
         ("40 %, 100 %", "label fraction: the share of the training subjects that a head learned from"),
         (
             "no difference shown",
@@ -58,7 +63,7 @@ HOW_TO_READ = Table(
 
 def summary_section(found: Artefacts, notes: Sequence[str]) -> Section:
     """What was run and what came out, without claiming more than the paired intervals do."""
-    blocks: Blocks = []
+    blocks: Blocks = [Text(TWO_WAY, "note")] if found.two_way else []
     scored = found.metrics is not None and found.comparisons is not None
     if found.comparisons is not None and (words := in_short(contests(plain(found.comparisons)))):
         blocks.append(Text(words, "note"))
@@ -157,8 +162,8 @@ def _headline_table(found: Artefacts, rows: pd.DataFrame) -> Table:
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the test split without perturbation, the trivial answer last within each task."""
-    rows = table[(table["perturbation"] == "none") & (table["split"] == "test")]
+    """Rows of the reported split without perturbation, the trivial answer last within each task."""
+    rows = reported_rows(table[table["perturbation"] == "none"])
     if "head" not in rows:
         return rows
     place = {task: n for n, task in enumerate(dict.fromkeys(rows["task"]))}

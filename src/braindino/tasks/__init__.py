@@ -193,7 +193,12 @@ def divided(task: Task, protocol: str, seed: int) -> Task:
 
 def reported(task: Task) -> Split:
     """The split whose numbers are reported: test, but for the paper's protocol, which has none."""
-    return "validation" if task.protocol == "paper" else "test"
+    return reported_under(task.protocol)
+
+
+def reported_under(protocol: str) -> Split:
+    """The split whose numbers a protocol reports."""
+    return "validation" if protocol == "paper" else "test"
 
 
 def families_of(cases: Sequence[Case]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -51,16 +51,18 @@ class Analyze:
     """The analysis folder."""
     task: str | None = None
     """A classification task whose classes k-NN should find (with --root and --cohort)."""
-    root: Path | None = None
-    """The cohort's folder."""
+    root: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="[COHORT=]PATH")] = ()
+    """The cohort's folder; give it several times for a task over several cohorts."""
     cohort: str = "bids"
-    """Cohort plug-in."""
+    """Cohort plug-in of roots without COHORT=."""
+    split_file: Path | None = None
+    """Split by which the heads were fitted, as `braindino split` wrote it; without it the three-way one of seed 0."""
 
     def run(self) -> None:
         """Analyze and print the tables."""
         from braindino.pipeline.analyze import analyze_folders
 
-        print(analyze_folders(self.features, self.out, self.task, self.root, self.cohort))
+        print(analyze_folders(self.features, self.out, self.task, self.root, self.cohort, self.split_file))
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,11 @@ class Report:
     cohort: str = "bids"
     """Cohort plug-in."""
     tasks: tuple[str, ...] = ()
-    """Tasks of the predictions, on --root: for units, regions and the sizes of the splits."""
+    """Tasks of the predictions, on --root: for units, regions and the sizes of the splits. NAME for the three-way split
+    of seed 0, NAME=PATH where `braindino split` wrote another one."""
 
     def run(self) -> None:
         """Write the page and say where."""
-        from braindino.pipeline.fit import load_task
         from braindino.pipeline.report import report
 
         if self.tasks and not self.root:
@@ -105,9 +107,15 @@ class Report:
             scores=self.scores,
             analysis=self.analysis,
             cases={case.name: case for case in cases},
-            tasks=[load_task(name, self.root, self.cohort) for name in self.tasks if self.root],
+            tasks=[self._task(word) for word in self.tasks],
         )
         print(page)
+
+    def _task(self, word: str) -> Any:
+        from braindino.pipeline.fit import load_task
+
+        name, _, split = word.partition("=")
+        return load_task(name, str(self.root), self.cohort, split=Path(split) if split else None)
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,10 @@ class Paper:
     """Of the training subjects; nested and stratified."""
     draws: int = 5
     """Of each fraction below 1."""
+    protocol: Literal["three_way", "paper"] = "three_way"
+    """`paper`: two-way, chosen and reported on validation, to compare with published numbers; labelled so."""
+    acknowledge: tuple[str, ...] = ()
+    """Subjects ("cohort/subject") or cohorts to report on although an encoder was pretrained on them."""
     perturb: bool = True
     """Also test under contrast changes, Gibbs ringing and bias fields, with the heads of clean scans."""
     workers: int = 0
@@ -142,13 +154,21 @@ class Paper:
         from braindino.pipeline.paper import paper, plan_paper
         from braindino.record import claimed
 
-        numbers = {"fractions": self.fractions, "draws": self.draws}
-        plan = plan_paper(self.root, self.encoders, self.weights, only=self.tasks, **numbers)  # type: ignore[arg-type]
+        plan = plan_paper(
+            self.root,
+            self.encoders,
+            self.weights,
+            fractions=self.fractions,
+            draws=self.draws,
+            only=self.tasks,
+            protocol=self.protocol,
+        )
         print("\n".join(plan.lines()))
         if self.dry_run:
             return
         with claimed(self.out):
-            page = paper(plan, self.out, pooling=self.pooling, workers=self.workers, perturb=self.perturb)
+            how: Any = {"workers": self.workers, "perturb": self.perturb, "acknowledge": self.acknowledge}
+            page = paper(plan, self.out, pooling=self.pooling, **how)
         print(f"report: {page.resolve()}")
 
 
