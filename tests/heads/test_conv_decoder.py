@@ -203,7 +203,8 @@ def test_tuned_with_the_encoder(tmp_path, task, encoder, capsys):
 
 
 def test_label_maps_lie_on_the_scans_voxels_and_say_where(tmp_path, task, encoder, fitted):
-    """A scan stored as LPS, as BraTS is: the label map has its shape, order, affine and both codes, as integers."""
+    """A scan stored as LPS, as BraTS is: the label map has its shape, order, affine and both codes, as integers; ITK, by
+    which ITK-SNAP and 3D Slicer read, sees both on one grid."""
     case = task.cases_of("test")[0]
     turn = nib.orientations.axcodes2ornt("LPS")
     paths = {}
@@ -224,6 +225,11 @@ def test_label_maps_lie_on_the_scans_voxels_and_say_where(tmp_path, task, encode
     assert np.allclose(header.get_qform(), header.get_sform(), atol=1e-3)
     assert found.get_data_dtype() == np.uint8 and header.get_xyzt_units()[0] == "mm"
     assert header.get_slope_inter() in ((None, None), (1.0, 0.0)) and header["dim"][0] == 3
+    itk = pytest.importorskip("SimpleITK", reason="needs braindino[registration]")
+    theirs, ours = (itk.ReadImage(str(path)) for path in (scans[0].path, found.get_filename()))
+    for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert np.allclose(getattr(ours, what)(), getattr(theirs, what)(), atol=1e-4), what
+    assert np.array_equal(itk.GetArrayFromImage(ours), np.asarray(found.dataobj).T)
     labels = np.asarray(found.dataobj)
     truth = np.asarray(nib.load(paths["seg"]).dataobj).astype(np.int16)
     again = region_scores(truth, labels, task.regions, read_volume(scans[0].path).spacing_mm)
