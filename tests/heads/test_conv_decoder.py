@@ -203,8 +203,10 @@ def test_tuned_with_the_encoder(tmp_path, task, encoder, capsys):
 
 
 def test_label_maps_lie_on_the_scans_voxels_and_say_where(tmp_path, task, encoder, fitted):
-    """A scan stored as LPS, as BraTS is: the label map has its shape, order, affine and both codes, as integers; ITK, by
-    which ITK-SNAP and 3D Slicer read, sees both on one grid."""
+    """A scan stored as LPS, as BraTS is: the label map has its shape, order, affine and both codes, as integers.
+
+    ITK, by which ITK-SNAP and 3D Slicer read, sees both on one grid.
+    """
     case = task.cases_of("test")[0]
     turn = nib.orientations.axcodes2ornt("LPS")
     paths = {}

@@ -5,14 +5,17 @@ A change that moves these numbers by more than 1e-4 changes what is learned: if 
 """
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from braindino.corpus.shards import pack, write_shard
 from braindino.corpus.thumbnail import THUMBNAIL
 from braindino.model.config import ViTConfig
 from braindino.pipeline.pretrain import pretrain
+from braindino.pretraining import loop
 from braindino.pretraining.config import CropConfig, HeadConfig, LossConfig, PretrainConfig, TeacherConfig
 from corpora import commit_corpus
 from golden import fill
@@ -37,9 +40,8 @@ def slices():
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("golden")
-    corpus = folder / "corpus"
+def config(tmp_path_factory):
+    corpus = tmp_path_factory.mktemp("golden") / "corpus"
     values, rows = pack(np.stack([*slices()]).astype(np.float32)[:, None], -3.0)
     rows["scan"] = np.repeat(np.arange(SUBJECTS), SLICES)
     names = ("cohort", "session", "site", "contrast", "axes", "voxel_hash")
@@ -47,7 +49,7 @@ def log(tmp_path_factory):
     write_shard(corpus, 0, values, rows, np.zeros((SUBJECTS, *THUMBNAIL), np.uint8), scans, [])
     commit_corpus(corpus, 1, size_px=SIDE, background=-3.0)
     small = HeadConfig(hidden=32, bottleneck=16, prototypes=64, unit_prototypes=True)
-    config = PretrainConfig(
+    return PretrainConfig(
         corpus=corpus,
         steps=20,
         batch_size=8,
@@ -58,8 +60,16 @@ def log(tmp_path_factory):
         loss=LossConfig(koleo=0.05),
         teacher=TeacherConfig(momentum=(0.9, 1.0)),
     )
-    pretrain(config, folder / "run")
-    return [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
+
+
+def trained(config, run):
+    pretrain(config, run)
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def log(config, tmp_path_factory):
+    return trained(config, tmp_path_factory.mktemp("golden") / "run")
 
 
 def test_the_losses_are_the_ones_written_down(log):
@@ -70,6 +80,22 @@ def test_the_losses_are_the_ones_written_down(log):
 @pytest.mark.parametrize("name", LAST)
 def test_the_terms_of_the_last_step_are_the_ones_written_down(log, name):
     assert log[-1][name] == pytest.approx(LAST[name], rel=1e-4)
+
+
+def test_bfloat16_products_as_on_a_gpu_stay_near_them(config, log, tmp_path, monkeypatch):
+    """The path of a GPU, on the CPU: losses, targets, gradient and update under autocast, in both stages."""
+    wide = torch.autocast("cpu", torch.bfloat16)
+    monkeypatch.setattr(loop, "autocast", lambda compute, device: wide)
+    found = trained(config, tmp_path / "run")
+    assert [one["total"] for one in found] == pytest.approx(TOTAL, rel=0.02)
+    assert [one["total"] for one in found] != [one["total"] for one in log]
+    gram = replace(config, initial=tmp_path / "run", steps=4, loss=replace(config.loss, gram=1.5))
+    gram = replace(gram, crops=replace(config.crops, gram_px=48))
+    wide_gram = trained(gram, tmp_path / "gram")
+    monkeypatch.undo()
+    narrow = trained(gram, tmp_path / "narrow")
+    assert all(one["finite"] for one in wide_gram) and "gram" in narrow[0]
+    assert [one["total"] for one in wide_gram] == pytest.approx([one["total"] for one in narrow], rel=0.02)
 
 
 def test_they_fall(log):
