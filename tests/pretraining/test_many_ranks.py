@@ -157,7 +157,10 @@ def test_what_cannot_be_shared_out_is_refused(tmp_path, stages):
     with pytest.raises(ValueError, match="micro_batch 3 does not divide the 8 slices"):
         pretrain(replace(one, compute=ComputeConfig(micro_batch=3)), tmp_path / "run")
     with pytest.raises(ValueError, match="koleo looks for neighbours among 8 slices"):
-        pretrain(replace(one, compute=ComputeConfig(micro_batch=2)), tmp_path / "run")
+        pretrain(replace(one, loss=LossConfig(), compute=ComputeConfig(micro_batch=2)), tmp_path / "run")
+    sigreg = replace(one, loss=LossConfig(koleo=0.0, sigreg=0.02), compute=ComputeConfig(micro_batch=4))
+    with pytest.raises(ValueError, match="sigreg looks at all 8 slices of a step at once, but a pass holds 4 on each"):
+        pretrain(sigreg, tmp_path / "run")
     corpus = open_corpus(one.corpus)
     batches = Batches(corpus, one, training_subjects(corpus, one), rank=0, ranks=3)
     with pytest.raises(ValueError, match="batch_size 8 cannot be shared by 3 processes"):
