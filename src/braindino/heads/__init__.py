@@ -98,8 +98,8 @@ def written_and_scored(
 ) -> dict[str, float]:
     """Write a predicted label map on the scan's own grid, voxel for voxel, and score it.
 
-    The scores are `output_<region>_<metric>` (see `stats.segmentation.region_scores`). Nothing is written without `out`, nothing is
-    scored where the case has no label map.
+    The scores are `output_<region>_<metric>` (see `stats.segmentation.region_scores`). Nothing is written without
+    `out`, nothing is scored where the case has no label map.
 
     Raises:
         ValueError: a name that would lead out of the folder, or as `check_label_map`.
