@@ -38,7 +38,9 @@ class Score:
         with claimed(self.out):
             write_scores(scores, self.out, parents)
         columns = ["task", "encoder", "head", "fraction", "metric", "value", "low", "high", "subjects"]
-        print(scores.metrics[columns].to_string(index=False))
+        told = ["perturbation", "severity", "protocol", "split"]
+        apart = [name for name in told if scores.metrics[name].nunique() > 1]
+        print(scores.metrics[columns[:4] + apart + columns[4:]].to_string(index=False))
 
 
 @dataclass(frozen=True)
