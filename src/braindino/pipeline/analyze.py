@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from braindino.pipeline.design import targets
+from braindino.pipeline.leakage import refuse_pretrained
 from braindino.pipeline.pooling import pooled
 from braindino.record import read_record, read_table, write_record, write_table
 from braindino.stats.comparisons import holm, mcnemar
 from braindino.stats.intervals import interval
 from braindino.stats.metrics import METRICS
 from braindino.stats.representation import effective_rank, knn_votes, linear_cka, probe
-from braindino.types import Features
+from braindino.tasks import reported
+from braindino.types import Features, Task
 
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)
 """The paper's."""
@@ -80,6 +83,15 @@ def analyze(
     cka = [_cka_row(a, b, tables) for a, b in itertools.combinations(tables, 2)]
     frames = zip(TABLES, (knn, _mcnemar_rows(right), cka, encoders), strict=True)
     return Analysis(**{name: pd.DataFrame(rows, columns=list(TABLES[name])) for name, rows in frames})
+
+
+def labels_of(task: Task) -> pd.Series[Any]:
+    """Class of each training case, and of each case that is reported on, by case name.
+
+    Validation cases have none: k-NN chooses nothing, and an encoder may have been pretrained on them.
+    """
+    cases = (*task.cases_of("train"), *task.cases_of(reported(task)))
+    return pd.Series(targets(task, cases), index=[case.name for case in cases])
 
 
 def _subject_table(name: str, features: Features) -> tuple[pd.DataFrame, np.ndarray]:
@@ -150,7 +162,12 @@ def _cka_row(a: str, b: str, tables: Mapping[str, tuple[pd.DataFrame, np.ndarray
 
 
 def analyze_folders(
-    folders: Sequence[Path], out: Path, task: str | None = None, root: Path | None = None, cohort: str = "bids"
+    folders: Sequence[Path],
+    out: Path,
+    task: str | None = None,
+    root: Path | None = None,
+    cohort: str = "bids",
+    acknowledge: Sequence[str] = (),
 ) -> Analysis:
     """Analyse features folders and write the analysis to `out`.
 
@@ -158,11 +175,12 @@ def analyze_folders(
         folders: made by `encode`, one per encoder.
         out: the analysis folder.
         task: a classification task for k-NN, with the cohort's folder `root` and plug-in `cohort`. None: no k-NN.
+        acknowledge: as for `fit`.
 
     Raises:
         ValueError: two folders of one encoder, a task that does not classify or has no `root`; and as `analyze`.
+        LeakageError: an encoder was pretrained on subjects that are asked and are not in `acknowledge`.
     """
-    from braindino.pipeline.design import targets
     from braindino.pipeline.encode import read_features
     from braindino.pipeline.fit import load_task
     from braindino.record import claimed, fingerprint
@@ -177,7 +195,9 @@ def analyze_folders(
         question = load_task(task, root, cohort)
         if question.kind != "classification":
             raise ValueError(f"k-NN finds classes, but {task} is {question.kind}; give a classification task")
-        labels = pd.Series(targets(question, question.cases), index=[case.name for case in question.cases])
+        for one in features.values():
+            refuse_pretrained(question, one, acknowledge)
+        labels = labels_of(question)
         train = {case.subject for case in question.cases_of("train")}
     analysis = analyze(features, labels, train)
     parents = {Path(folder).name: fingerprint(read_record(Path(folder), "encode")) for folder in folders}

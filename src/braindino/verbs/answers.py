@@ -58,11 +58,14 @@ class Analyze:
     cohort: str = "bids"
     """Cohort plug-in."""
 
+    acknowledge: tuple[str, ...] = ()
+    """Subjects ("cohort/subject") or cohorts to ask k-NN although an encoder was pretrained on them."""
+
     def run(self) -> None:
         """Analyze and print the tables."""
         from braindino.pipeline.analyze import analyze_folders
 
-        print(analyze_folders(self.features, self.out, self.task, self.root, self.cohort))
+        print(analyze_folders(self.features, self.out, self.task, self.root, self.cohort, self.acknowledge))
 
 
 @dataclass(frozen=True)
