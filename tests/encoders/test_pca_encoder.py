@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from braindino import catalog
+from braindino.corpus.audit import name_digest
 from braindino.corpus.shards import open_corpus
 from braindino.encoders import pca
 from braindino.model.config import ViTConfig
@@ -104,6 +105,14 @@ def test_who_was_kept_out_has_no_part_in_it(tmp_path, corpus, run):
     assert load(run_of(other, tmp_path / "run", exclude=(last(other),))).digest() == load(run).digest()
     changed = corpus_of(tmp_path / "trained", [40, *seeds[1:]])
     assert load(run_of(changed, tmp_path / "changed", exclude=(last(changed),))).digest() != load(run).digest()
+
+
+def test_it_tells_whom_it_was_fitted_on(corpus, run, monkeypatch):
+    """So that a task which reports on them is refused, as for our own encoder; nobody else is named."""
+    fitted = sorted(set(corpus.names) - {last(corpus)})
+    assert load(run).seen == {name_digest(name) for name in fitted}
+    monkeypatch.setattr(pca, "SLICES", 3)
+    assert len(load(run).seen) == 3 and load(run).seen < {name_digest(name) for name in fitted}
 
 
 def test_slices_are_drawn_in_rounds_of_one_per_subject(corpus, monkeypatch):

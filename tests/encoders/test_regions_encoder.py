@@ -129,3 +129,8 @@ def test_weights_and_unknown_variants_are_refused():
         load(weights=Path("some.pth"))
     with pytest.raises(ValueError, match=r"unknown variant 'paper' of regions"):
         load(variant="paper")
+
+
+def test_it_has_learned_of_nobody():
+    """So its predictions say `no` in the column `pretrained`, not `unknown`."""
+    assert load(weights=None, seed=0).seen == frozenset()

@@ -11,7 +11,7 @@ from braindino import catalog
 from braindino.fitting import segmenting
 from braindino.fitting.pictures import Picture, changed, draw, importance, whole, windows
 from braindino.fitting.upsampling import UpDecoder, dice_and_cross_entropy, feature_maps, levels
-from braindino.heads import conv_decoder, one_label_map
+from braindino.heads import one_label_map
 from braindino.model.config import preset
 from braindino.model.vit import VisionTransformer
 from braindino.pipeline.encode import load_encoder
@@ -238,16 +238,18 @@ def test_label_maps_lie_on_the_scans_voxels_and_say_where(tmp_path, task, encode
     assert again["WT_dice"] == pytest.approx(scores["output_WT_dice"])
 
 
-def test_a_bad_training_scan_is_told_and_left_out(tmp_path, task, encoder, capsys):
+@pytest.mark.parametrize("head", ["conv_decoder", "decoder"])
+def test_a_bad_training_scan_is_told_and_left_out(tmp_path, task, encoder, head, capsys):
     bad = task.cases_of("train")[0]
     broken = tmp_path / "x.nii.gz"
     broken.write_bytes(bad.scans[0].path.read_bytes()[:500])
     torn = replace(bad, scans=(replace(bad.scans[0], path=broken), *bad.scans[1:]))
     rest = task.cases_of("train")[1:3]
-    conv_decoder.fit_dense(encoder, task, (torn, *rest), (), seed=0, steps=1)
+    module = catalog.load("heads", head)
+    module.fit_dense(encoder, task, (torn, *rest), (), seed=0, steps=1)
     assert f"{bad.name} is left out of learning" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="no training case has a readable scan"):
-        conv_decoder.fit_dense(encoder, task, (torn,), (), seed=0, steps=1)
+    with pytest.raises(ValueError, match=rf"head '{head}': no .*case has a readable scan with a label map"):
+        module.fit_dense(encoder, task, (torn,), (), seed=0, steps=1)
 
 
 def test_bad_input(task, encoder, fitted, weights):

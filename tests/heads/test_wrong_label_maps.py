@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from braindino import catalog
 from braindino.heads import check_label_map, written_and_scored
@@ -84,3 +85,23 @@ def test_a_name_never_leads_out_of_the_folder(tmp_path, cohort):
         count.refused += 1
     assert not list(tmp_path.iterdir())
     count.done()
+
+
+@pytest.mark.parametrize(("cohort", "missed"), [("brats2021", 0), ("brats2023_men", 0), ("brats2023_mets", 1)])
+def test_small_lesions_count_where_the_release_counts_them(tmp_path, cohort, missed):
+    """A large lesion found and one of 8 voxels missed: in BraTS 2023 that is one of two metastases, else nothing."""
+    labels = np.zeros(head().voxels.shape[1:], np.int16)
+    value = max(SCHEMES[RELEASES[cohort].scheme].values)
+    labels[12:18, 12:18, 12:18], labels[30:32, 30:32, 20:22] = value, value
+    for number in range(8):
+        place(tmp_path, cohort, number, labels)
+    cases = catalog.load("cohorts", cohort).cases(tmp_path, lambda line: None)
+    task = catalog.load("tasks", "tumour_segmentation").build(cohort, cases, 0)
+    original = read_case(cases[0].scans)
+    large = original.label_map.copy().astype(np.uint8)
+    components, count = ndimage.label(large)
+    assert count == 2
+    large[components == np.argmin(np.bincount(components.ravel())[1:]) + 1] = 0
+    scores = written_and_scored(task, cases[0], original, large, None)
+    assert scores["output_ET_lesionwise_dice"] == 1 / (1 + missed)
+    assert scores["output_ET_lesionwise_hd95_mm"] == 374 * missed / 2

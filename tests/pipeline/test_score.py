@@ -2,10 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from braindino.pipeline.predict import write_predictions
 from braindino.pipeline.score import read_scores, score, write_scores
 from braindino.stats.comparisons import benjamini_hochberg, delong, holm, mcnemar
 from braindino.stats.metrics import METRICS
 from braindino.stats.survival import log_rank
+from braindino.types import Predictions
+from braindino.verbs.answers import Score
 
 N = 60
 
@@ -255,3 +258,15 @@ def test_written_scores_read_back(tmp_path):
     (tmp_path / "scores" / "metrics.tsv").write_text("changed")
     with pytest.raises(ValueError, match="differs from its record"):
         read_scores(tmp_path / "scores")
+
+
+def test_the_printed_table_tells_perturbed_rows_from_clean_ones(tmp_path, capsys):
+    for severity in (0, 3):
+        told = {"perturbation": "gibbs" if severity else "none", "severity": severity, "protocol": "three_way"}
+        write_predictions(Predictions(rows("regression", "ours", **told)), tmp_path / f"p{severity}")
+    Score((tmp_path / "p0", tmp_path / "p3"), tmp_path / "both", draws=50).run()
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][4:6] == ["perturbation", "severity"] and "protocol" not in lines[0]
+    assert {tuple(line[4:7]) for line in lines[1:]} >= {("none", "0", "mae"), ("gibbs", "3", "mae")}
+    Score((tmp_path / "p0",), tmp_path / "one", draws=50).run()
+    assert "perturbation" not in capsys.readouterr().out

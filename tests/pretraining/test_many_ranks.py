@@ -54,7 +54,7 @@ def stages(tmp_path_factory):
     )
     pretrain(one, folder / "one")
     high = replace(one.crops, global_px=48, gram_px=48)
-    loss = LossConfig(gram=1.5, local=0.5, koleo_group=4, gram_refresh=7)
+    loss = LossConfig(gram=1.5, local=0.5, koleo_group=4, gram_refresh=3)
     two = replace(one, initial=folder / "one", crops=high, loss=loss)
     pretrain(two, folder / "two")
     return folder, {"one": one, "two": two}
@@ -96,9 +96,12 @@ def test_two_processes_give_the_curve_of_one(tmp_path, stages, stage, parallel):
 
 
 def test_another_number_of_processes_goes_on_from_where_one_was_stopped(tmp_path, stages):
-    """Two FSDP processes, terminated; then one; then two with DDP: the curve is the undisturbed one's."""
+    """Two FSDP processes, terminated; then one; then two with DDP: the curve is the undisturbed one's.
+
+    In stage 2, whose Gram teacher has changed by then.
+    """
     folder, configs = stages
-    process = run(folder, configs["one"], tmp_path / "run", parallel="fsdp", checkpoint_every=2)
+    process = run(folder, configs["two"], tmp_path / "run", parallel="fsdp", checkpoint_every=2)
     saved = tmp_path / "run" / "checkpoints" / "0000002" / "record.json"
     deadline = time.monotonic() + 240
     while not saved.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -108,12 +111,12 @@ def test_another_number_of_processes_goes_on_from_where_one_was_stopped(tmp_path
     assert process.returncode and "is saved; the same command goes on" in errors, errors
     before = len(curve(tmp_path / "run"))
     assert 2 <= before < STEPS
-    one = replace(configs["one"], compute=ComputeConfig(checkpoint_every=2))
+    one = replace(configs["two"], compute=ComputeConfig(checkpoint_every=2))
     stop_after(one, tmp_path / "run", min(before + 4, STEPS - 2))
-    process = run(folder, configs["one"], tmp_path / "run")
+    process = run(folder, configs["two"], tmp_path / "run")
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    assert_same_curve(curve(tmp_path / "run"), curve(folder / "one"))
+    assert_same_curve(curve(tmp_path / "run"), curve(folder / "two"))
 
 
 def stop_after(config, out, steps):
@@ -154,7 +157,10 @@ def test_what_cannot_be_shared_out_is_refused(tmp_path, stages):
     with pytest.raises(ValueError, match="micro_batch 3 does not divide the 8 slices"):
         pretrain(replace(one, compute=ComputeConfig(micro_batch=3)), tmp_path / "run")
     with pytest.raises(ValueError, match="koleo looks for neighbours among 8 slices"):
-        pretrain(replace(one, compute=ComputeConfig(micro_batch=2)), tmp_path / "run")
+        pretrain(replace(one, loss=LossConfig(), compute=ComputeConfig(micro_batch=2)), tmp_path / "run")
+    sigreg = replace(one, loss=LossConfig(koleo=0.0, sigreg=0.02), compute=ComputeConfig(micro_batch=4))
+    with pytest.raises(ValueError, match="sigreg looks at all 8 slices of a step at once, but a pass holds 4 on each"):
+        pretrain(sigreg, tmp_path / "run")
     corpus = open_corpus(one.corpus)
     batches = Batches(corpus, one, training_subjects(corpus, one), rank=0, ranks=3)
     with pytest.raises(ValueError, match="batch_size 8 cannot be shared by 3 processes"):

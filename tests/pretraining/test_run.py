@@ -239,6 +239,26 @@ def test_stage_2_with_mixed_sizes_trains_and_resumes_to_the_same_bytes(tmp_path,
     assert (tmp_path / "killed" / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
 
 
+def test_a_refreshed_gram_teacher_comes_back_after_a_kill(tmp_path, config, monkeypatch):
+    """It is then no longer the initial run's: a run that goes on without it learns something else."""
+    pretrain(replace(config, steps=2), tmp_path / "one")
+    second = replace(config, initial=tmp_path / "one", loss=LossConfig(gram=1.5, local=0.5, gram_refresh=1))
+    pretrain(second, tmp_path / "whole")
+    save = loop.save_checkpoint
+
+    def killed(run, step, *arguments):
+        save(run, step, *arguments)
+        raise Killed
+
+    monkeypatch.setattr(loop, "save_checkpoint", killed)
+    with pytest.raises(Killed):
+        pretrain(second, tmp_path / "killed")
+    monkeypatch.undo()
+    pretrain(second, tmp_path / "killed")
+    assert (tmp_path / "killed" / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
+    assert _weights(tmp_path / "killed") == _weights(tmp_path / "whole")
+
+
 def test_every_number_of_the_log_is_drawn(tmp_path, config):
     """What no panel shows would be measured for nobody."""
     pretrain(replace(config, steps=1), tmp_path)

@@ -126,3 +126,11 @@ def test_centre_over_unequal_ranks_and_without_samples():
     for got in results:
         torch.testing.assert_close(got, expected)
     assert torch.equal(update_centre(centre, LOGITS[:0]), centre)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_bad_batch_leaves_the_centre_as_it_was(bad):
+    """Its step is skipped; a centre that is not finite would make every later one bad too."""
+    centre, logits = fill(9, (8,)), LOGITS.clone()
+    logits[2, 3] = bad
+    assert torch.equal(update_centre(centre, logits), centre)

@@ -18,6 +18,7 @@ from sklearn.decomposition import PCA
 
 from braindino.catalog import chosen
 from braindino.config import from_dict
+from braindino.corpus.audit import name_digest
 from braindino.corpus.shards import Corpus, open_corpus
 from braindino.model.weights import load_encoder
 from braindino.record import read_record
@@ -59,7 +60,9 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> Component
     small = np.concatenate([shrunk(corpus.read(int(number))[None]) for number in slices])
     fitted = PCA(min(COMPONENTS, len(small) - 1, small.shape[1]), svd_solver="full").fit(small)
     recipe = from_dict(metadata["recipe"], Recipe)
-    return Components(recipe, fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32))
+    looked_at = {name for name, numbers in corpus.slices_of_subject.items() if np.isin(numbers, slices).any()}
+    seen = frozenset(map(name_digest, looked_at))
+    return Components(recipe, fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32), seen=seen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +75,8 @@ class Components:
     components: Float32[np.ndarray, "component pixel"]
     """C: orthonormal rows, of falling variance."""
     name: str = "pca"
+    seen: frozenset[str] = frozenset()
+    """Digests of the subjects whose slices they were fitted on."""
 
     def __post_init__(self) -> None:
         if self.recipe.channels * min(SIDE, self.recipe.size_px) ** 2 != len(self.mean):

@@ -53,6 +53,8 @@ class Regions:
     name: str = "regions"
     recipe: Recipe = RECIPE
     dim: int = len(NAMES)
+    seen: frozenset[str] = frozenset()
+    """Nobody: nothing is learned."""
 
     def digest(self) -> str:
         """SHA-256 over the names, since there are no weights."""

@@ -98,8 +98,8 @@ def written_and_scored(
 ) -> dict[str, float]:
     """Write a predicted label map on the scan's own grid, voxel for voxel, and score it.
 
-    The scores are `output_<region>_dice` and `output_<region>_hd95_mm`. Nothing is written without `out`, nothing is
-    scored where the case has no label map.
+    The scores are `output_<region>_<metric>` (see `stats.segmentation.region_scores`). Nothing is written without
+    `out`, nothing is scored where the case has no label map.
 
     Raises:
         ValueError: a name that would lead out of the folder, or as `check_label_map`.
@@ -113,7 +113,8 @@ def written_and_scored(
         write_nifti(out / "label_maps" / f"{case.name}_dseg.nii.gz", stored, affine)
     if original.label_map is None:
         return {}
-    scores = region_scores(original.label_map, predicted, task.regions, original.spacing_mm)
+    group = str(case.participant.get("group", ""))
+    scores = region_scores(original.label_map, predicted, task.regions, original.spacing_mm, group)
     return {f"output_{name}": value for name, value in scores.items()}
 
 

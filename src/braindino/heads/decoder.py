@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float32
 from torch.nn import functional as F
 
 from braindino.heads import check_label_map, one_label_map, written_and_scored
+from braindino.progress import note
 from braindino.types import Case, Encoder, Kind, Task, Volume
 from braindino.volume.io import read_case
 from braindino.volume.preprocess import from_slices, restore, to_slices
@@ -108,20 +109,28 @@ def _soft_dice(probability: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 def _dataset(encoder: Encoder, task: Task, cases: Sequence[Case]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens (slice, patch, feature) as float16 and target pixels (slice, patch, region x pixel) as bool."""
+    """Tokens (slice, patch, feature) as float16 and target pixels (slice, patch, region x pixel) as bool.
+
+    Of every case that can be read and has a label map; of the others it is told why.
+    """
+    grid, reason = _grid(encoder), "no cases"
     tokens, wanted = [], []
     for case in cases:
-        volume = read_case(case.scans)
-        x, prepared = _tokens(encoder, volume)
-        if prepared.label_map is None:
-            raise ValueError(f"{case.name} has no label map")
-        assert volume.label_map is not None
+        try:
+            volume = read_case(case.scans)
+            x, prepared = _tokens(encoder, volume)
+            if volume.label_map is None or prepared.label_map is None:
+                raise ValueError("no label map")
+        except (ValueError, OSError) as error:
+            reason = f"{case.name} is left out of learning: {error}"
+            note(reason)
+            continue
         check_label_map(task, case, volume.label_map)
         regions = np.stack([np.isin(prepared.label_map, labels) for labels in task.regions.values()])
         tokens.append(torch.from_numpy(x))
-        wanted.append(torch.from_numpy(_to_patches(to_slices(regions), _grid(encoder))))
+        wanted.append(torch.from_numpy(_to_patches(to_slices(regions), grid)))
     if not tokens:
-        raise ValueError("no training case for the decoder")
+        raise ValueError(f"head 'decoder': no case has a readable scan with a label map; {reason}")
     return torch.cat(tokens), torch.cat(wanted)
 
 

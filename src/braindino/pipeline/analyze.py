@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from braindino.pipeline.design import targets
+from braindino.pipeline.leakage import concerned, refuse_pretrained
 from braindino.pipeline.pooling import pooled
 from braindino.record import read_record, read_table, write_record, write_table
 from braindino.stats.comparisons import holm, mcnemar
 from braindino.stats.intervals import interval
 from braindino.stats.metrics import METRICS
 from braindino.stats.representation import effective_rank, knn_votes, linear_cka, probe
-from braindino.types import Features
+from braindino.tasks import reported
+from braindino.types import Features, Task
 
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)
 """The paper's."""
@@ -80,6 +83,15 @@ def analyze(
     cka = [_cka_row(a, b, tables) for a, b in itertools.combinations(tables, 2)]
     frames = zip(TABLES, (knn, _mcnemar_rows(right), cka, encoders), strict=True)
     return Analysis(**{name: pd.DataFrame(rows, columns=list(TABLES[name])) for name, rows in frames})
+
+
+def labels_of(task: Task) -> pd.Series[Any]:
+    """Class of each training case, and of each case that is reported on, by case name.
+
+    Validation cases have none: k-NN chooses nothing, and an encoder may have been pretrained on them.
+    """
+    cases = (*task.cases_of("train"), *task.cases_of(reported(task)))
+    return pd.Series(targets(task, cases), index=[case.name for case in cases])
 
 
 def _subject_table(name: str, features: Features) -> tuple[pd.DataFrame, np.ndarray]:
@@ -156,6 +168,7 @@ def analyze_folders(
     root: Sequence[Path | str] = (),
     cohort: str = "bids",
     split: Path | None = None,
+    acknowledge: Sequence[str] = (),
 ) -> Analysis:
     """Analyse features folders and write the analysis to `out`.
 
@@ -166,11 +179,12 @@ def analyze_folders(
         root: the cohort's folder, or several, as `load_task` takes them.
         cohort: plug-in of folders without a word.
         split: of `braindino split`, in place of the three-way one of seed 0.
+        acknowledge: as for `fit`.
 
     Raises:
         ValueError: two folders of one encoder, a task that does not classify or has no `root`; and as `analyze`.
+        LeakageError: an encoder was pretrained on subjects that are asked and are not in `acknowledge`.
     """
-    from braindino.pipeline.design import targets
     from braindino.pipeline.encode import read_features
     from braindino.pipeline.fit import load_task
     from braindino.record import claimed, fingerprint
@@ -185,7 +199,9 @@ def analyze_folders(
         question = load_task(task, root, cohort, split=split)
         if question.kind != "classification":
             raise ValueError(f"k-NN finds classes, but {task} is {question.kind}; give a classification task")
-        labels = pd.Series(targets(question, question.cases), index=[case.name for case in question.cases])
+        for one in features.values():
+            refuse_pretrained(question, one, concerned(question, one, acknowledge))
+        labels = labels_of(question)
         train = {case.subject for case in question.cases_of("train")}
     analysis = analyze(features, labels, train)
     parents = {Path(folder).name: fingerprint(read_record(Path(folder), "encode")) for folder in folders}

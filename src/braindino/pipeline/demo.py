@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from braindino.config import read_config
-from braindino.pipeline.analyze import analyze, write_analysis
+from braindino.pipeline.analyze import analyze, labels_of, write_analysis
 from braindino.pipeline.encode import encode, load_encoder, read_features, write_features
 from braindino.pipeline.fit import fit, load_task, read_head, write_head
 from braindino.pipeline.predict import predict, read_predictions, write_predictions
@@ -151,14 +151,12 @@ def _scores(out: Path, jobs: list[Job]) -> None:
 
 def _analysis(out: Path, tasks: list[Task]) -> None:
     """k-NN, CKA, rank and site on the T1-weighted features; patch similarity on one slice through a test tumour."""
-    import pandas as pd
-
     names = {encoder: out / "features" / f"{encoder}-anatomy" for encoder in ENCODERS}
     parents = {name: fingerprint_of(folder) for name, folder in names.items()}
     if is_done(out / "analysis", "analyze", None, parents):
         return
     task = next(t for t in tasks if t.name == "diagnosis")
-    labels = pd.Series({case.name: str(case.participant["diagnosis"]) for case in task.cases})
+    labels = labels_of(task)
     train = {case.subject for case in task.cases_of("train")}
     tumours = next(t for t in tasks if t.name == "tumour_segmentation")
     encoders = {name: load_encoder(name, out / "stage2") for name in ENCODERS}

@@ -144,6 +144,7 @@ def fit(
     else:
         if not isinstance(features, Features):
             raise ValueError(f"head {head!r} learns on cached features: run encode first")
+        _tell_contrasts(task, features)
         fitted, around = _on_features(task, features, head, train, seed, asked)
         named = (features.encoder, features.encoder_digest, features.recipe, features.pooling)
         contrasts = tuple(dict.fromkeys(features.contrasts))
@@ -152,6 +153,16 @@ def fit(
     return FittedHead(
         fitted, head, task.name, *named, fraction, seed, contrasts, subjects, asked, around, steps=steps, **about
     )
+
+
+def _tell_contrasts(task: Task, features: Features) -> None:
+    """Say where features of images are not of the very contrasts that the task asks."""
+    given = list(dict.fromkeys(name for contrast in features.contrasts for name in contrast.split("+")))
+    if {*given} & {*task.contrasts} and {*given} != {*task.contrasts}:
+        note(
+            f"task {task.name} asks {', '.join(task.contrasts)}, but the features are of {', '.join(given)}, on all of "
+            f"which the head learns; for the task as it is: encode --contrasts {' '.join(task.contrasts)}"
+        )
 
 
 def _on_encoder(

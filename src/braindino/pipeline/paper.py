@@ -13,7 +13,7 @@ from pathlib import Path
 
 from braindino.corpus.jobs import run_jobs
 from braindino.pipeline import clinical
-from braindino.pipeline.analyze import analyze, write_analysis
+from braindino.pipeline.analyze import analyze, labels_of, write_analysis
 from braindino.pipeline.encode import encode_folder, read_features, write_features
 from braindino.pipeline.encoding import How
 from braindino.pipeline.loading import EncoderChoice
@@ -196,8 +196,6 @@ def _analysis(plan: PaperPlan, out: Path, features: dict[tuple[str, str], Path])
 
     Nothing where every task is dense: then there are no features of whole cases.
     """
-    import pandas as pd
-
     on_features = [s for s in plan.studies if not s.dense]
     if not on_features:
         return
@@ -207,9 +205,7 @@ def _analysis(plan: PaperPlan, out: Path, features: dict[tuple[str, str], Path])
     parents = {name: fingerprint_of(folder) for name, folder in folders.items()}
     if is_done(out / "analysis", "analyze", None, parents):
         return
-    labels = None
-    if study.task.kind == "classification":
-        labels = pd.Series({case.name: str(case.participant[study.task.target[0]]) for case in study.task.cases})
+    labels = labels_of(study.task) if study.task.kind == "classification" else None
     tumours = next((s for s in plan.studies if s.dense), None)
     slices = {rival.name: rival.choice.load() for rival in plan.rivals if rival.slices}
     if tumours is not None and slices:

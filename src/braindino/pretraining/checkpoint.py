@@ -19,6 +19,7 @@ from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.tensor import DTensor
 
+from braindino.model.vit import VisionTransformer
 from braindino.pretraining.networks import Network
 from braindino.pretraining.ranks import Ranks
 from braindino.pretraining.step import Centres
@@ -37,6 +38,8 @@ class State:
     teacher: Network
     optimiser: torch.optim.AdamW
     centres: Centres | None = None
+    gram_teacher: VisionTransformer | None = None
+    """Where `loss.gram_refresh` lets it change; else it is the initial run's and no state."""
 
 
 def save_checkpoint(run: Path, step: int, state: State, config: Any, ranks: Ranks) -> None:
@@ -93,6 +96,8 @@ def _tensors(state: State) -> dict[str, Tensor]:
     for name, parameter in state.student.named_parameters():
         for key, value in state.optimiser.state[parameter].items():
             tensors[f"optimiser.{name}.{key}"] = value
+    if state.gram_teacher is not None:
+        tensors |= {f"gram_teacher.{name}": value for name, value in state.gram_teacher.state_dict().items()}
     if state.centres is not None:
         tensors |= {f"centres.{name}": value for name, value in vars(state.centres).items()}
     return {name: value.detach().contiguous() for name, value in tensors.items()}
@@ -101,6 +106,8 @@ def _tensors(state: State) -> dict[str, Tensor]:
 def _restore(state: State, tensors: dict[str, Tensor]) -> None:
     state.student.load_state_dict(_part(tensors, "student."))
     state.teacher.load_state_dict(_part(tensors, "teacher."))
+    if state.gram_teacher is not None:
+        state.gram_teacher.load_state_dict(_part(tensors, "gram_teacher."))
     for name, parameter in state.student.named_parameters():
         moments = _part(tensors, f"optimiser.{name}.")
         state.optimiser.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}

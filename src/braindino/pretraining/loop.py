@@ -25,7 +25,7 @@ from braindino.pretraining.probe import Probe, probe_of
 from braindino.pretraining.ranks import Ranks
 from braindino.pretraining.schedules import Schedules, schedules_of
 from braindino.pretraining.setup import Trainee, autocast, set_up, whole_state
-from braindino.pretraining.size import check_koleo
+from braindino.pretraining.size import check_passes
 from braindino.pretraining.step import Targets, Temperatures, student_loss, teacher_targets
 from braindino.pretraining.watch import alarms, live_line
 from braindino.progress import note
@@ -60,7 +60,7 @@ def train(
         ValueError: `run` belongs to another config, the batch cannot be shared out, the probe has too few subjects,
             or the loss was not finite `MAX_BAD_STEPS` times in a row.
     """
-    check_koleo(config, batches.size, ranks.count)
+    check_passes(config, batches.size, ranks.count)
     probe = probe_of(batches.corpus, config)
     trainee, identity = set_up(config, start, ranks), identity_of(config)
     first = load_checkpoint(run, trainee.state, identity)

@@ -8,7 +8,7 @@ from braindino.pretraining.config import PretrainConfig
 from braindino.pretraining.flops import Part, step_flops
 from braindino.pretraining.hardware import Hardware
 from braindino.pretraining.memory import Memory, rank_memory
-from braindino.pretraining.size import check_koleo, parameters, work
+from braindino.pretraining.size import check_passes, parameters, work
 
 USABLE = 0.9
 """Share of a GPU's memory that a run may plan with; the rest is for the context, workspaces and fragments."""
@@ -26,7 +26,7 @@ class Plan:
     micro_batch: int
     """Slices that go through the student of a rank at once."""
     largest: int
-    """Largest micro-batch that fits and that KoLeo's groups allow; 0 if none does."""
+    """Largest micro-batch that fits and that KoLeo's groups and SIGReg allow; 0 if none does."""
     memory: Memory
     """Of a rank at `micro_batch`."""
     usable: float
@@ -52,8 +52,8 @@ def plan(config: PretrainConfig, hardware: Hardware) -> Plan:
     """Plan a run: days = FLOPs of all steps / (gpus x peak x efficiency).
 
     Raises:
-        ValueError: the batch cannot be shared out evenly among the ranks or into micro-batches, or KoLeo's groups of
-            neighbours do not lie within a pass.
+        ValueError: the batch cannot be shared out evenly among the ranks or into micro-batches, KoLeo's groups of
+            neighbours do not lie within a pass, or SIGReg's batch does not go through in one.
     """
     hardware = hardware.used_by(config.compute)
     if config.batch_size % hardware.gpus:
@@ -61,7 +61,7 @@ def plan(config: PretrainConfig, hardware: Hardware) -> Plan:
     rank_batch = config.batch_size // hardware.gpus
     if hardware.micro_batch and rank_batch % hardware.micro_batch:
         raise ValueError(f"--micro-batch {hardware.micro_batch} does not divide the {rank_batch} slices of a rank")
-    check_koleo(config, hardware.micro_batch or rank_batch, hardware.gpus)
+    check_passes(config, hardware.micro_batch or rank_batch, hardware.gpus)
     usable = USABLE * hardware.gpu_memory * 2**30
     divisors = [size for size in range(1, rank_batch + 1) if _allowed(config, size, rank_batch, hardware.gpus)]
     found = {size: _memory(config, hardware, size, rank_batch) for size in divisors}
@@ -89,7 +89,7 @@ def _allowed(config: PretrainConfig, micro_batch: int, rank_batch: int, ranks: i
     if rank_batch % micro_batch:
         return False
     try:
-        check_koleo(config, micro_batch, ranks)
+        check_passes(config, micro_batch, ranks)
     except ValueError:
         return False
     return True

@@ -61,7 +61,8 @@ def set_up(config: PretrainConfig, start: Network | None, ranks: Ranks) -> Train
     forward: nn.Module = student
     if ranks.count > 1 and compute.parallel == "ddp":
         forward = nn.parallel.DistributedDataParallel(student)
-    return Trainee(State(student, teacher, optimiser, centres), forward, anchor)
+    changing = anchor if config.loss.gram_refresh else None
+    return Trainee(State(student, teacher, optimiser, centres, changing), forward, anchor)
 
 
 def autocast(compute: ComputeConfig, device: torch.device) -> torch.autocast:

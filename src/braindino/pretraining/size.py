@@ -96,12 +96,20 @@ def _crop(model: ViTConfig, images: int, side: int) -> Crop:
     return Crop(images, side, patches, patches + model.prefix)
 
 
-def check_koleo(config: PretrainConfig, samples: int, ranks: int) -> None:
-    """Require that KoLeo's groups lie within a rank's samples of a pass, or are made of those of whole ranks.
+def check_passes(config: PretrainConfig, samples: int, ranks: int) -> None:
+    """Require that what is no mean over slices sees in a pass what it sees in the whole batch.
+
+    KoLeo's groups lie within a rank's samples of a pass, or are made of those of whole ranks. SIGReg compares the
+    distribution of all slices with a normal one, so all of them go through in one pass.
 
     Raises:
-        ValueError: they do not.
+        ValueError: it does not.
     """
+    if config.loss.sigreg > 0 and samples * ranks < config.batch_size:
+        raise ValueError(
+            f"loss.sigreg looks at all {config.batch_size} slices of a step at once, but a pass holds {samples} on "
+            f"each of {ranks} processes; use more processes or a smaller batch_size, or loss.koleo in its place"
+        )
     group = config.loss.koleo_group or config.batch_size
     fits = samples % group == 0 or (group % samples == 0 and samples * ranks % group == 0)
     if config.loss.koleo > 0 and not fits:

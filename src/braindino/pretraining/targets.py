@@ -69,10 +69,13 @@ def update_centre(
     momentum: float = 0.9,
     all_reduce: AllReduce | None = None,
 ) -> Float32[Tensor, " prototype"]:
-    """momentum * centre + (1 - momentum) * mean of the logits over all ranks; unchanged if there are no samples."""
+    """momentum * centre + (1 - momentum) * mean of the logits over all ranks; unchanged without samples.
+
+    Unchanged also where a logit is not finite: that step is skipped, and one bad batch must not spoil all later ones.
+    """
     total = torch.cat((logits.float().sum(dim=0), logits.new_full((1,), len(logits), dtype=torch.float32)))
     if all_reduce is not None:
         total = all_reduce(total, "sum")
-    if total[-1] == 0:
+    if total[-1] == 0 or not total.isfinite().all():
         return centre
     return momentum * centre + (1 - momentum) * total[:-1] / total[-1]

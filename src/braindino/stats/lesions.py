@@ -16,9 +16,11 @@ from scipy import ndimage
 from braindino.stats.surfaces import dice, hd95_mm
 
 DILATION = 3
-"""Voxels by which reference lesions grow (BraTS 2023 glioma; meningioma and metastases: 1)."""
+"""Voxels by which reference lesions grow."""
 LEAST_VOXELS = 50
-"""A reference lesion of this many voxels or fewer is not counted (glioma and meningioma; metastases: 2)."""
+"""A reference lesion of this many voxels or fewer is not counted."""
+RULES = {"meningioma": (1, 50), "metastasis": (1, 2)}
+"""Both numbers where the organisers have others than for gliomas, by what the patients have (BraTS 2023)."""
 PENALTY_MM = 374.0
 TOUCHING = ndimage.generate_binary_structure(3, 3)
 """Voxels that share a corner are of one component."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Integer
 
-from braindino.stats.lesions import lesionwise
+from braindino.stats.lesions import DILATION, LEAST_VOXELS, RULES, lesionwise
 from braindino.stats.surfaces import TOLERANCE_MM, dice, hd95_of, surface_dice_of, surface_distances_mm
 
 
@@ -22,16 +22,19 @@ def region_scores(
     predicted: Integer[np.ndarray, "_ _ _"],
     regions: Mapping[str, tuple[int, ...]],
     spacing_mm: tuple[float, float, float],
+    group: str = "",
 ) -> dict[str, float]:
     """`<region>_<metric>` of each region, a union of labels (whole tumour: 1, 2 and 3).
 
-    Metrics: dice, hd95_mm, surface_dice (at 1 mm), lesionwise_dice, lesionwise_hd95_mm.
+    Metrics: dice, hd95_mm, surface_dice (at 1 mm), lesionwise_dice, lesionwise_hd95_mm; these two by the rule of
+    `group`, what the patient has (`stats.lesions.RULES`), and of gliomas for every other one.
     """
     scores = {}
+    dilation, least_voxels = RULES.get(group, (DILATION, LEAST_VOXELS))
     for name, labels in regions.items():
         a, b = np.isin(truth, labels), np.isin(predicted, labels)
         distances = surface_distances_mm(a, b, spacing_mm)
-        lesions = lesionwise(a, b, spacing_mm)
+        lesions = lesionwise(a, b, spacing_mm, dilation=dilation, least_voxels=least_voxels)
         scores[f"{name}_dice"] = dice(a, b)
         scores[f"{name}_hd95_mm"] = hd95_of(distances, truth, spacing_mm)
         scores[f"{name}_surface_dice"] = surface_dice_of(distances, TOLERANCE_MM)

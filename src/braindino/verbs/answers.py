@@ -38,7 +38,9 @@ class Score:
         with claimed(self.out):
             write_scores(scores, self.out, parents)
         columns = ["task", "encoder", "head", "fraction", "metric", "value", "low", "high", "subjects"]
-        print(scores.metrics[columns].to_string(index=False))
+        told = ["perturbation", "severity", "protocol", "split"]
+        apart = [name for name in told if scores.metrics[name].nunique() > 1]
+        print(scores.metrics[columns[:4] + apart + columns[4:]].to_string(index=False))
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,15 @@ class Analyze:
     """Cohort plug-in of roots without COHORT=."""
     split_file: Path | None = None
     """Split by which the heads were fitted, as `braindino split` wrote it; without it the three-way one of seed 0."""
+    acknowledge: tuple[str, ...] = ()
+    """Subjects ("cohort/subject") or cohorts to ask k-NN although an encoder was pretrained on them."""
 
     def run(self) -> None:
         """Analyze and print the tables."""
         from braindino.pipeline.analyze import analyze_folders
 
-        print(analyze_folders(self.features, self.out, self.task, self.root, self.cohort, self.split_file))
+        where = (self.task, self.root, self.cohort, self.split_file, self.acknowledge)
+        print(analyze_folders(self.features, self.out, *where))
 
 
 @dataclass(frozen=True)
