@@ -104,20 +104,20 @@ def test_folders_of_features_are_analysed_on_a_task(tmp_path, cohort):
     assert best["good"] > 0.8 and best["good"] > best["blind"]
     pd.testing.assert_frame_equal(read_analysis(tmp_path / "out").knn, found.knn, check_dtype=False)
     assert analyze_folders(folders[:1], tmp_path / "none").knn.empty
-    task = load_task("diagnosis", cohort, "synthetic")
+    task = load_task("diagnosis", [cohort], "synthetic")
     asked, remembered = ({case.subject for case in task.cases_of(part)} for part in ("test", "train"))
     assert set(found.knn["test_subjects"]) == {len(asked)} and set(found.knn["train_subjects"]) == {len(remembered)}
 
 
 def test_subjects_that_an_encoder_was_pretrained_on_are_not_asked(tmp_path, cohort):
     """Validation subjects, whom a run need not exclude, are never asked; test subjects only where they are named."""
-    task = load_task("diagnosis", cohort, "synthetic")
+    task = load_task("diagnosis", [cohort], "synthetic")
     held, test = (f"synthetic/{task.cases_of(part)[0].subject}" for part in ("validation", "test"))
     own = of_cohort(cohort, "good", 9.0, 0)
     write_features(replace(own, seen=frozenset({name_digest(held)})), tmp_path / "held")
-    assert len(analyze_folders([tmp_path / "held"], tmp_path / "a", "diagnosis", cohort, "synthetic").knn)
+    assert len(analyze_folders([tmp_path / "held"], tmp_path / "a", "diagnosis", [cohort], "synthetic").knn)
     write_features(replace(own, seen=frozenset({name_digest(test)})), tmp_path / "seen")
-    asked = [tmp_path / "seen"], tmp_path / "b", "diagnosis", cohort, "synthetic"
+    asked = [tmp_path / "seen"], tmp_path / "b", "diagnosis", [cohort], "synthetic"
     with pytest.raises(LeakageError, match=f"pretrained on 1 subjects of the test split of task diagnosis \\({test}"):
         analyze_folders(*asked)
     assert len(analyze_folders(*asked, acknowledge=[test]).knn)
