@@ -46,6 +46,30 @@ def test_a_plan_counts_fits_and_names_what_is_missing(cohort, weights):
     assert lines.endswith(f"{len(names)} tasks x 1 encoders, {fits} fits in all")
 
 
+def test_other_heads_stand_where_they_serve(tmp_path, cohort, weights):
+    wanted = ("knn", "lora", "conv_decoder")
+    about = {"fractions": (1.0,), "heads": wanted, "dense_draws": 5}
+    plan = plan_paper([f"synthetic={cohort}"], ["braindino", "regions"], weights, **about)
+    heads = {study.name: study.heads for study in plan.studies}
+    assert heads["dementia"] == ("knn", "lora") and heads["brain_age"] == ("lora",)
+    assert heads["tumour_segmentation"] == ("conv_decoder",)
+    assert {plan.draws_of(study) for study in plan.studies} == {5}
+    plan = plan_paper([f"synthetic={cohort}"], ["braindino", "regions"], weights, **about, only=("dementia",))
+    paper(plan, tmp_path, workers=1, perturb=False)
+    metrics = read_scores(tmp_path / "scores").metrics
+    found = set(zip(metrics["encoder"], metrics["head"], strict=True))
+    clinical = {("clinical", "knn"), ("clinical", "prior")}
+    assert found == {("braindino", "knn"), ("braindino", "lora"), ("regions", "knn"), *clinical}
+
+
+def test_age_and_sex_alone_serve_any_user(tmp_path, cohort):
+    asked = ["--task", "dementia", "--root", f"synthetic={cohort}", "--features", "clinical"]
+    main(["fit", *asked, "--out", str(tmp_path / "head")])
+    main(["predict", *asked, "--head", str(tmp_path / "head"), "--out", str(tmp_path / "answers")])
+    table = read_predictions(tmp_path / "answers").table
+    assert set(table["encoder"]) == {"clinical"} and (table["status"] == "ok").all()
+
+
 def test_every_cohort_of_the_paper_is_asked_for_by_name():
     plan = plan_paper([], [], None)
     assert not plan.studies and len(plan.missing) == sum(map(len, COHORTS.values()))
@@ -115,7 +139,7 @@ def test_names_that_are_acknowledged_reach_the_tasks_and_encoders_that_they_conc
     test = task.cases_of("test")[0].subject
     source = {**metadata["source"], "seen": [name_digest(f"synthetic/{test}")]}
     save_encoder(tmp_path / "seen.safetensors", model, metadata["recipe"], source)
-    about = {"fractions": (1.0,), "only": ("dementia", "sequence")}
+    about = {"fractions": (1.0,), "only": ("dementia",)}
     plan = plan_paper([f"synthetic={cohort}"], ["braindino", "regions"], tmp_path / "seen.safetensors", **about)
     with pytest.raises(LeakageError, match=f"pretrained on 1 subjects .*{test}"):
         paper(plan, tmp_path / "out", workers=1, perturb=False)

@@ -21,7 +21,7 @@ from braindino.pipeline.predict import read_predictions
 from braindino.pipeline.report import report
 from braindino.pipeline.score import score, write_scores
 from braindino.pipeline.similarity import write_similarity
-from braindino.pipeline.studies import Rival, Study, cases_of, planned
+from braindino.pipeline.studies import HEADS, Rival, Study, cases_of, needs_of, planned
 from braindino.pipeline.sweep import Sweep, sweep
 from braindino.progress import note, progress
 from braindino.record import fingerprint_of, is_done
@@ -49,6 +49,15 @@ class PaperPlan:
     """A sentence for each encoder that cannot be loaded, and why."""
     fractions: tuple[float, ...]
     draws: int
+    dense_draws: int
+
+    def draws_of(self, study: Study) -> int:
+        """Draws of each fraction below 1."""
+        return self.dense_draws if study.dense else self.draws
+
+    def fits(self, study: Study) -> int:
+        """How many heads are learned for one encoder and head plug-in."""
+        return sum(1 if fraction == 1 else self.draws_of(study) for fraction in self.fractions)
 
     def lines(self) -> Iterator[str]:
         """What would be done, in words."""
@@ -58,7 +67,7 @@ class PaperPlan:
             yield f"{study.name}: {len(task.cases)} cases of {task.cohort} ({parts} subjects), {', '.join(study.heads)}"
         yield from (f"MISSING {line}" for line in (*self.missing, *self.absent))
         yield "encoders: " + ", ".join(f"{rival.name}" for rival in self.rivals)
-        fits = sum(len(study.heads) * study.fits(self.fractions, self.draws) for study in self.studies)
+        fits = sum(len(study.heads) * self.fits(study) for study in self.studies)
         yield f"{len(self.studies)} tasks x {len(self.rivals)} encoders, {fits * len(self.rivals)} fits in all"
 
 
@@ -69,8 +78,10 @@ def plan_paper(
     *,
     fractions: Sequence[float] = FRACTIONS,
     draws: int = DRAWS,
+    dense_draws: int = 1,
     only: Sequence[str] = (),
     protocol: str = "three_way",
+    heads: Sequence[str] = (),
 ) -> PaperPlan:
     """Which studies can be run on these cohorts, and what the others lack; reads names and tables, no image.
 
@@ -80,20 +91,23 @@ def plan_paper(
         weights: of our own encoder: a run folder.
         fractions: of the training subjects.
         draws: of each fraction below 1.
+        dense_draws: the same of segmentation, whose heads take minutes.
         only: names of studies; all of them without.
         protocol: of every split, `three_way` or `paper`.
+        heads: plug-ins in place of those of `studies.HEADS`, each on the tasks that it serves.
 
     Raises:
         ValueError: an unknown word or task.
     """
-    studies, missing = planned(roots, only, protocol)
+    studies, missing = planned(roots, only, protocol, heads)
     found, absent = [], []
     for word in rivals:
         try:
             found.append(Rival.of(word, weights))
         except (ValueError, OSError) as error:
             absent.append(f"encoder {word}: {error}")
-    return PaperPlan(tuple(studies), tuple(found), tuple(missing), tuple(absent), tuple(sorted(set(fractions))), draws)
+    named = tuple(studies), tuple(found), tuple(missing), tuple(absent)
+    return PaperPlan(*named, tuple(sorted(set(fractions))), draws, dense_draws)
 
 
 def paper(
@@ -171,24 +185,26 @@ def _sweeps(plan: PaperPlan, out: Path, features: dict[tuple[str, str], Path], p
             encoder: str, head: str, on: Path | EncoderChoice, changed: tuple[Path, ...] = (), study: Study = study
         ) -> Sweep:
             folder = out / "predictions" / f"{study.name}-{encoder}-{head}"
-            return Sweep(study.task, encoder, head, on, changed, plan.fractions, study.draws(plan.draws), folder)
+            return Sweep(study.task, encoder, head, on, changed, plan.fractions, plan.draws_of(study), folder)
 
+        live = [head for head in study.heads if needs_of(head) in ("patch", "gradient")]
+        if live and (without := [rival.name for rival in plan.rivals if not rival.slices]):
+            note(f"{study.name} with {', '.join(live)} is left out for {', '.join(without)}: no encoder of slices")
+        inside = [rival for rival in plan.rivals if rival.slices]
+        yield from (of(rival.name, head, rival.choice) for rival in inside for head in live)
         if study.dense:
-            without = [rival.name for rival in plan.rivals if not rival.slices]
-            if without:
-                note(f"{study.name} is left out for {', '.join(without)}: no patch tokens of slices")
-            dense = [rival for rival in plan.rivals if rival.slices]
-            yield from (of(rival.name, head, rival.choice) for rival in dense for head in study.heads)
             continue
+        cached = [head for head in study.heads if head not in live]
         table = out / "features" / f"{clinical.NAME}-{study.name}"
         write_features(clinical.clinical_features(study.task), table)
-        yield from (of(clinical.NAME, head, table) for head in (study.heads[0], "prior"))
+        first = [head for head in (*cached, *HEADS[study.task.kind]) if needs_of(head) == "cls"][:1]
+        yield from (of(clinical.NAME, head, table) for head in (*first, "prior"))
         for rival in plan.rivals:
             names = [
                 f"{study.view}-{name}{severity}" for name, severity in PERTURBED if perturb and study.question in ROBUST
             ]
             changed = tuple(features[rival.name, name] for name in names)
-            yield from (of(rival.name, head, features[rival.name, study.view], changed) for head in study.heads)
+            yield from (of(rival.name, head, features[rival.name, study.view], changed) for head in cached)
 
 
 def _analysis(plan: PaperPlan, out: Path, features: dict[tuple[str, str], Path]) -> None:

@@ -68,14 +68,6 @@ class Study:
         """Parts of the split; the last is reported."""
         return ("train", "validation") if reported(self.task) == "validation" else ("train", "validation", "test")
 
-    def draws(self, draws: int) -> int:
-        """One for segmentation, whose heads take minutes."""
-        return 1 if self.dense else draws
-
-    def fits(self, fractions: Sequence[float], draws: int) -> int:
-        """How many heads are learned for one encoder and head plug-in."""
-        return sum(1 if fraction == 1 else self.draws(draws) for fraction in fractions)
-
 
 @dataclass(frozen=True)
 class Rival:
@@ -103,7 +95,7 @@ class Rival:
 
 
 def planned(
-    roots: Sequence[str], only: Sequence[str] = (), protocol: str = "three_way"
+    roots: Sequence[str], only: Sequence[str] = (), protocol: str = "three_way", heads: Sequence[str] = ()
 ) -> tuple[list[Study], list[str]]:
     """The studies that can be run on these cohorts, and a sentence on each that cannot.
 
@@ -111,6 +103,7 @@ def planned(
         roots: words `cohort=folder`.
         only: tasks; all without.
         protocol: of their splits.
+        heads: instead of `HEADS`, on the tasks of the kinds that each serves.
 
     Raises:
         ValueError: a word that is none, an unknown cohort or task.
@@ -138,8 +131,19 @@ def planned(
                 missing.append(f"{task} on {'+'.join(cohorts)}: {error}")
                 continue
             name = task if len(places) == 1 else f"{task}_{'_'.join(cohorts)}"
-            studies.append(Study(name, task, replace(found, name=name), HEADS[found.kind]))
+            studies.append(Study(name, task, replace(found, name=name), _heads(found, heads)))
     return studies, missing
+
+
+def needs_of(head: str) -> str:
+    """What a head learns on: "cls" or "views" (cached features), "patch" or "gradient" (the encoder itself)."""
+    needs: str = catalog.load("heads", head).Fitted.needs
+    return needs
+
+
+def _heads(task: Task, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The wanted heads that serve the task, or the ones of its kind where none does."""
+    return tuple(name for name in wanted if task.kind in catalog.load("heads", name).Fitted.kinds) or HEADS[task.kind]
 
 
 def cases_of(studies: Iterable[Study]) -> dict[str, list[Case]]:

@@ -143,6 +143,10 @@ class Paper:
     """Of the training subjects; nested and stratified."""
     draws: int = 5
     """Of each fraction below 1."""
+    dense_draws: int = 1
+    """The same of segmentation, whose heads take minutes."""
+    heads: tuple[str, ...] = ()
+    """Head plug-ins, each on the tasks that it serves; without them linear and mlp, cox and discrete_time, decoder."""
     protocol: Literal["three_way", "paper"] = "three_way"
     """`paper`: two-way, chosen and reported on validation, to compare with published numbers; labelled so."""
     acknowledge: tuple[str, ...] = ()
@@ -165,6 +169,8 @@ class Paper:
             self.weights,
             fractions=self.fractions,
             draws=self.draws,
+            dense_draws=self.dense_draws,
+            heads=self.heads,
             only=self.tasks,
             protocol=self.protocol,
         )

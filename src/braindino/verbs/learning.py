@@ -185,7 +185,7 @@ class Backbone:
     """What the head stands on: cached features, or encoder weights for heads that need patch tokens or a gradient."""
 
     features: Path | None = None
-    """Features folder (heads that need CLS)."""
+    """Features folder (heads that need CLS); `clinical` for age and sex from the cohort's table, without any image."""
     weights: Path | None = None
     """Encoder weights (dense heads, and heads that train in a copy of the encoder)."""
     encoder: str = "braindino"
@@ -193,12 +193,15 @@ class Backbone:
     variant: str = ""
     """Variant of that encoder."""
 
-    def load(self) -> Any:
-        """Features or encoder."""
+    def load(self, task: Any) -> Any:
+        """Features or encoder; `task` is whose table the clinical features are read from."""
+        from braindino.pipeline.clinical import NAME, clinical_features
         from braindino.pipeline.encode import load_encoder, read_features
 
         if (self.features is None) == (self.weights is None):
             raise ValueError("give either --features (heads on CLS) or --weights (dense heads, lora, tuned)")
+        if self.features == Path(NAME):
+            return clinical_features(task)
         return (
             read_features(self.features) if self.features else load_encoder(self.encoder, self.weights, 0, self.variant)
         )
@@ -240,7 +243,7 @@ class Fit:
         asked = Asked(self.calibrate, self.coverage, self.combat, self.fusion)
 
         asked.check(task := self.task.load())
-        on = self.on.load()
+        on = self.on.load(task)
         with claimed(self.out):
             how = {"asked": asked, "acknowledge": self.acknowledge, "steps": self.steps}
             fitted = fit(task, on, self.head, fraction=self.fraction, seed=self.seed, **how)  # type: ignore[arg-type]
@@ -269,7 +272,8 @@ class Predict:
         from braindino.pipeline.predict import predict, write_predictions
         from braindino.record import claimed
 
-        task, on, head = self.task.load(), self.on.load(), read_head(self.head)
+        task, head = self.task.load(), read_head(self.head)
+        on = self.on.load(task)
         with claimed(self.out):
             table = predict(task, on, head, split=self.split, out=self.out, acknowledge=self.acknowledge)
             write_predictions(table, self.out)
