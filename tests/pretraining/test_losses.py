@@ -14,6 +14,7 @@ from braindino.pretraining.losses import (
     koleo_loss,
     patch_weights,
     resize_patches,
+    sigreg_loss,
 )
 from braindino.pretraining.targets import sinkhorn_knopp
 from golden import close, fill
@@ -182,3 +183,42 @@ def test_losses_take_bfloat16_and_answer_in_float32():
         gram_loss(A.bfloat16(), B.bfloat16()),
     ):
         assert loss.dtype == torch.float32 and loss.isfinite()
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+def test_sigreg_of_a_point_by_hand():
+    """phi(t) = 1: the integral of (1 - g)^2 g with g = exp(-t^2 / 2) is sqrt(2 pi) (1 - sqrt(2) + 1 / sqrt(3))."""
+    exact = math.sqrt(2 * math.pi) * (1 - math.sqrt(2) + 1 / math.sqrt(3))
+    assert float(sigreg_loss(torch.zeros(5, 8), seeded())) == pytest.approx(exact, rel=1e-4)
+
+
+def test_sigreg_is_small_for_standard_normal_tokens_alone():
+    x = torch.randn(20000, 8, generator=torch.Generator().manual_seed(1))
+    loss = {name: float(sigreg_loss(tokens, seeded(), directions=64)) for name, tokens in {
+        "normal": x, "narrow": 0.3 * x, "wide": 3 * x, "moved": x + 1, "two points": x.sign()[:, :1].expand(-1, 8),
+    }.items()}  # fmt: skip
+    assert loss["normal"] < 1e-3
+    assert all(value > 0.02 for name, value in loss.items() if name != "normal")
+
+
+def test_sigreg_over_ranks_is_that_of_all_samples():
+    x = torch.randn(12, 8, generator=torch.Generator().manual_seed(2))
+    means = []
+    for half in x.split(6):
+        sigreg_loss(half, seeded(), all_reduce=lambda own: (means.append(own), own)[1])
+    both = [float(sigreg_loss(half, seeded(), all_reduce=lambda _: sum(means) / 2)) for half in x.split(6)]
+    assert both == pytest.approx([float(sigreg_loss(x, seeded()))] * 2, rel=1e-5)
+    assert float(sigreg_loss(x[:6], seeded())) != pytest.approx(both[0], rel=0.05)
+
+
+def test_sigreg_spreads_collapsed_tokens():
+    x = (0.1 * torch.randn(256, 4, generator=torch.Generator().manual_seed(3))).requires_grad_()
+    optimiser = torch.optim.Adam([x], lr=0.05)
+    for step in range(100):
+        optimiser.zero_grad()
+        sigreg_loss(x, torch.Generator().manual_seed(step), directions=16).backward()
+        optimiser.step()
+    assert x.std(dim=0).detach().numpy() == pytest.approx(np.ones(4), abs=0.2)
