@@ -135,6 +135,13 @@ def test_unseen_heads_of_two_kinds_are_told_apart(run):
     assert np.mean(said == kinds[6:]) == 1.0
 
 
+def test_a_corpus_that_moved_with_its_run_is_found(tmp_path):
+    own = run_of(corpus_of(tmp_path / "here", [1, 2]), tmp_path / "here" / "run")
+    digest = load(own).digest()
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert load(tmp_path / "there" / "run").digest() == digest
+
+
 def test_what_cannot_be_fitted_is_refused(tmp_path, corpus, run):
     for weights in (None, run / "encoder.safetensors"):
         with pytest.raises(ValueError, match="pca needs --weights: the folder of a finished pretraining run"):
@@ -146,7 +153,7 @@ def test_what_cannot_be_fitted_is_refused(tmp_path, corpus, run):
     moved = corpus_of(tmp_path, [1, 2])
     own = run_of(moved, tmp_path / "run")
     shutil.move(moved.folder, tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match=r"corpus .* of the run .* is not there"):
+    with pytest.raises(ValueError, match=r"corpus of the run .*, on which pca is fitted, is neither .* nor .*bring it"):
         load(own)
     shutil.copytree(corpus.folder, moved.folder)
     with pytest.raises(ValueError, match="is another corpus than that of the run"):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, config
     assert _weights(run) == _weights(tmp_path / "whole")
 
 
-def test_a_half_written_checkpoint_is_ignored_and_said(tmp_path, config, monkeypatch, capsys):
+def test_a_half_written_checkpoint_is_ignored_and_said(tmp_path, config, corpus, monkeypatch, capsys):
     """The newest checkpoint cut anywhere, or without its record, as a run leaves it that is killed while it writes."""
     run, rng, count = tmp_path / "run", np.random.default_rng(20), Count(20, "a half-written or damaged checkpoint")
     monkeypatch.setattr("braindino.pipeline.pretrain.write_record", lambda *a, **k: None)
@@ -155,11 +156,11 @@ def test_a_half_written_checkpoint_is_ignored_and_said(tmp_path, config, monkeyp
         (newest / name).write_bytes(bytes(data))
         if number % 6 == 5:
             (newest / name).unlink()
-        assert load_checkpoint(run, state, loop.identity_of(config)) == 4
+        assert load_checkpoint(run, state, loop.identity_of(config, corpus)) == 4
         assert f"checkpoint {newest.name} is half-written or damaged" in " ".join(capsys.readouterr().err.split())
         (newest / name).write_bytes(good[name])
         count.refused += 1
-    assert load_checkpoint(run, state, loop.identity_of(config)) == 6 and not capsys.readouterr().err
+    assert load_checkpoint(run, state, loop.identity_of(config, corpus)) == 6 and not capsys.readouterr().err
     count.done()
 
 
@@ -175,6 +176,27 @@ def test_a_finished_run_is_not_repeated_and_another_config_is_refused(tmp_path, 
     assert (tmp_path / "encoder.safetensors").stat().st_mtime_ns == time
     with pytest.raises(ValueError, match="another config"):
         pretrain(replace(config, seed=1), tmp_path)
+
+
+def test_a_run_and_its_corpus_may_be_moved(tmp_path, monkeypatch, config):
+    """They are told by what they hold: the same command from elsewhere repeats nothing, and a part of it goes on."""
+    first = replace(config, corpus=tmp_path / "corpus", steps=4)
+    shutil.copytree(config.corpus, first.corpus)
+    pretrain(first, tmp_path / "run")
+    encoder = (tmp_path / "run" / "encoder.safetensors").read_bytes()
+    (tmp_path / "away").mkdir()
+    for name in ("corpus", "run"):
+        (tmp_path / name).rename(tmp_path / "away" / name)
+    monkeypatch.chdir(tmp_path / "away")
+    moved = replace(first, corpus=Path("corpus"))
+    (Path("run") / "record.json").unlink()
+    pretrain(moved, Path("run"))
+    assert (Path("run") / "encoder.safetensors").read_bytes() == encoder
+    time = (Path("run") / "log.jsonl").stat().st_mtime_ns
+    pretrain(moved, Path("run"))
+    assert (Path("run") / "log.jsonl").stat().st_mtime_ns == time
+    with pytest.raises(ValueError, match="another config, corpus or initial"):
+        pretrain(replace(moved, corpus=heads_corpus(tmp_path / "other", 7).folder), Path("run"))
 
 
 def test_stage_2_starts_from_stage_1s_teacher_and_anchors_to_it(tmp_path, config):

@@ -47,11 +47,12 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> Component
         raise ValueError(f"pca needs --weights: the folder of a finished pretraining run, got {weights}")
     run = read_record(Path(weights), "pretrain")
     metadata = load_encoder(Path(weights) / "encoder.safetensors")[1]
-    folder, source = Path(run["config"]["corpus"]), metadata["source"]
+    told, source = Path(run["config"]["corpus"]), metadata["source"]
+    beside = Path(weights).absolute().parent / told.name
+    folder = told if told.is_dir() else beside
     if not folder.is_dir():
         raise ValueError(
-            f"the corpus {folder} of the run {weights} is not there, and pca is fitted on it; bring it back, or start "
-            "where a relative path leads to it"
+            f"the corpus of the run {weights}, on which pca is fitted, is neither {told} nor {beside}; bring it back"
         )
     corpus = open_corpus(folder)
     if corpus.fingerprint != source["corpus"]:

@@ -14,7 +14,7 @@ from braindino.corpus.audit import name_digest
 from braindino.corpus.shards import Corpus, open_corpus
 from braindino.pretraining.config import PretrainConfig
 from braindino.progress import progress
-from braindino.record import claimed, is_done, write_bytes, write_record
+from braindino.record import claimed, digest, is_done, read_record, write_bytes, write_record
 
 
 def pretrain(config: PretrainConfig, out: Path) -> Path:
@@ -33,16 +33,15 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
 
     from braindino.model.weights import save_encoder
     from braindino.pretraining.batches import Batches, held_out_subjects, training_subjects
-    from braindino.pretraining.initial import initial_fingerprint, initial_network, seen_before
+    from braindino.pretraining.initial import initial_network, seen_before
     from braindino.pretraining.loop import identity_of, train
     from braindino.pretraining.ranks import join
 
     out = Path(out)
     corpus = open_corpus(config.corpus)
-    parents = {"corpus": corpus.fingerprint}
-    if config.initial is not None:
-        parents["initial"] = initial_fingerprint(config.initial)
-    if is_done(out, "pretrain", identity_of(config), parents):
+    identity = identity_of(config, corpus)
+    parents = {name: identity[name] for name in ("corpus", "initial") if identity[name] is not None}
+    if is_done(out, "pretrain", None, parents) and read_record(out)["facts"].get("identity") == digest(identity):
         return out / "encoder.safetensors"
     _check_size(config, corpus)
     if config.compute.threads:
@@ -63,7 +62,9 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
             save_encoder(out / "encoder.safetensors", backbone, to_dict(corpus.recipe), source | unseen | seen)
             write_bytes(out / "teacher.safetensors", save(teacher))
             files = ["encoder.safetensors", "teacher.safetensors", "log.jsonl"]
-            write_record(out, "pretrain", identity_of(config), parents=parents, files=files, facts=unseen)
+            told = {name: value for name, value in to_dict(config).items() if name != "compute"}
+            facts = unseen | {"identity": digest(identity)}
+            write_record(out, "pretrain", told, parents=parents, files=files, facts=facts)
         ranks.wait()
     return out / "encoder.safetensors"
 

@@ -81,7 +81,9 @@ def load_checkpoint(run: Path, state: State, config: Any) -> int:
             note(f"checkpoint {folder.name} is half-written or damaged; going on from the one before it")
             continue
         if record["config"] != config:
-            raise ValueError(f"{run} holds a run with another config; choose another --out or delete it")
+            raise ValueError(
+                f"{run} holds a run with another config, corpus or initial; choose another --out or delete it"
+            )
         if not (folder / WHOLE).is_file() or any(isinstance(p, DTensor) for p in state.student.parameters()):
             _restore_parts(state, folder)
         else:

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 
 from braindino.config import to_dict
+from braindino.corpus.shards import Corpus
 from braindino.pretraining.batches import Batches
 from braindino.pretraining.checkpoint import load_checkpoint, save_checkpoint
 from braindino.pretraining.config import PretrainConfig
 from braindino.pretraining.events import events
 from braindino.pretraining.groups import set_rates
+from braindino.pretraining.initial import initial_fingerprint
 from braindino.pretraining.log import read_log, write_log
 from braindino.pretraining.monitors import Look, health, look
 from braindino.pretraining.networks import Batch, Network, update_teacher, whole
@@ -62,7 +64,7 @@ def train(
     """
     check_passes(config, batches.size, ranks.count)
     probe = probe_of(batches.corpus, config)
-    trainee, identity = set_up(config, start, ranks), identity_of(config)
+    trainee, identity = set_up(config, start, ranks), identity_of(config, batches.corpus)
     first = load_checkpoint(run, trainee.state, identity)
     log, bad = read_log(run / "log.jsonl", first), 0
     report(first, "")
@@ -95,9 +97,10 @@ def train(
     return whole_state(trainee.state.teacher)
 
 
-def identity_of(config: PretrainConfig) -> dict[str, Any]:
-    """The settings that decide the result: all but `compute`."""
-    return {name: value for name, value in to_dict(config).items() if name != "compute"}
+def identity_of(config: PretrainConfig, corpus: Corpus) -> dict[str, Any]:
+    """What decides the result: all settings but `compute`; corpus and initial weights by content, wherever they lie."""
+    settings = {name: value for name, value in to_dict(config).items() if name != "compute"}
+    return settings | {"corpus": corpus.fingerprint, "initial": config.initial and initial_fingerprint(config.initial)}
 
 
 def _step(
