@@ -29,7 +29,7 @@ The encoder is an untrained network (`random_init`) unless `--weights` is given,
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from braindino.config import to_dict
 from braindino.model.config import ViTConfig
 from braindino.model.vit import VisionTransformer
 from braindino.model.weights import save_encoder
+from braindino.pipeline.around import Asked
 from braindino.pipeline.encode import How, encode_folder, read_features
 from braindino.pipeline.fit import fit, load_task
 from braindino.pipeline.loading import EncoderChoice
@@ -56,10 +57,10 @@ from braindino.progress import progress
 from braindino.record import fingerprint_of, is_done, read_table, write_json, write_record, write_table
 from braindino.synthesis.config import SynthesisConfig
 from braindino.tasks import strata_of, three_way
-from braindino.types import Case, Encoder, Features, Task
+from braindino.types import Case, Encoder, Features, Pooling, Task
 from braindino.volume.recipe import Recipe
 
-COHORT = SynthesisConfig(healthy=110, dementia=60, glioma=110, stroke=60, seed=1003, spacing_mm=4.0, workers=1)
+COHORT = SynthesisConfig(healthy=90, dementia=45, glioma=150, stroke=45, seed=1003, spacing_mm=3.0, workers=1)
 NETWORK = ViTConfig(dim=32, depth=4, heads=2, patch_size=8, layer_scale=0.1)
 RECIPE = Recipe(spacing_mm=4.0, size_px=48, slices=10)
 TASKS = ("dementia", "diagnosis", "idh", "one_year_survival", "sequence", "brain_age", "days_since_stroke", "survival")
@@ -70,9 +71,14 @@ CHANCE = {"roc_auc": 0.5, "pearson_r": 0.0, "concordance_index": 0.5, "mae_gain"
 """The gains: MAE of the head `prior` minus MAE, Dice minus Dice with the maps of the others; more is better."""
 ONE_SIDED = ("mae_gain",)
 """A head may well be worse than the mean predictor; that is no leak."""
-LEVEL = 0.05
-INSIDE_STEPS = 30
-"""Of heads that train in a copy of the encoder."""
+LEVEL, ROUNDING = 0.05, 1e-9
+PERMUTATIONS = {"cls": 10, "views": 4, "gradient": 2, "patch": 2}
+"""By what a head needs; `patch` for every head of segmentation."""
+INSIDE_STEPS, INSIDE_TASKS = 30, ("dementia", "brain_age", "survival")
+"""Of heads that train in a copy of the encoder: a smaller form, one task of each kind."""
+AROUND = {"classification": Asked("temperature", combat=True), "regression": Asked(combat=True)}
+"""What is put around the head `linear` in cells of its own: ComBat takes the training labels, calibration others."""
+WITH_AROUND = "linear+combat"
 KEYS = ["task", "encoder", "head", "metric"]
 TEXT = tuple(KEYS)
 
@@ -82,8 +88,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for cohort, features and cells; resumable")
     parser.add_argument("--out", type=Path, required=True, help="path of the results without ending")
     parser.add_argument("--weights", type=Path, help="a run of ours in place of an untrained network")
-    parser.add_argument("--permutations", type=int, default=8)
-    parser.add_argument("--slow-permutations", type=int, default=4, help="of heads that run the encoder, and of views")
+    for needs, default in PERMUTATIONS.items():
+        told = f"of heads that need {needs!r}"
+        parser.add_argument(f"--{needs}-permutations", type=int, default=default, help=told)
     parser.add_argument("--redraws", type=int, default=20, help="of the outcomes of the gliomas, with true hazards")
     parser.add_argument("--subjects", type=int, nargs=4, help="healthy, dementia, glioma, stroke; for a short trial")
     options = parser.parse_args()
@@ -98,13 +105,14 @@ def main() -> None:
     tasks = questions(cohort)
     features = {choice.name: encoded(options.work, cohort, choice, tasks) for choice in choices}
     rows: list[pd.DataFrame] = []
-    numbers = range(max(options.permutations, options.slow_permutations) + 1)
+    permutations = {needs: getattr(options, f"{needs}_permutations") for needs in PERMUTATIONS}
+    numbers = range(max(permutations.values()) + 1)
     with progress("cells", len(tasks) * len(numbers)) as advance:
         for number in numbers:
             for task in tasks:
-                rows += cells(options, task, number, choices, features)
+                rows += cells(options.work, task, number, permutations, choices, features)
                 advance(note=f"{task.name} {number}")
-    rows.append(dense_rows(options.work, cohort, choices[0], options.slow_permutations))
+    rows.append(dense_rows(options.work, cohort, live(choices[0]), permutations["patch"]))
     found = pd.concat(rows, ignore_index=True)
     table = summary(found)
     write_table(options.out.with_suffix(".tsv"), table)
@@ -142,13 +150,21 @@ def questions(cohort: Path) -> list[Task]:
 def encoded(work: Path, cohort: Path, choice: EncoderChoice, tasks: Sequence[Task]) -> dict[tuple[str, ...], Features]:
     """Contrasts to features of all cases of the tasks that ask for them; the labels have no part in them."""
     parents = {"cohort": fingerprint_of(cohort)}
+    # The CLS token of an untrained network tells next to nothing, also on true labels.
+    pooling: Pooling = "cls" if choice.name == "regions" else "mean_patch"
     found = {}
     for contrasts in dict.fromkeys(task.contrasts for task in tasks):
         cases = {case.name: case for task in tasks if task.contrasts == contrasts for case in task.cases}
         out = work / "features" / f"{choice.name}-{'+'.join(contrasts)}"
-        encode_folder([cases[name] for name in sorted(cases)], choice, out, How(contrasts), parents=parents)
-        found[contrasts] = read_features(out)
+        encode_folder([cases[name] for name in sorted(cases)], choice, out, How(contrasts, pooling), parents=parents)
+        found[contrasts] = replace(read_features(out), seen=frozenset())
     return found
+
+
+def live(choice: EncoderChoice) -> Encoder:
+    """The encoder itself, without the names that it was trained on: subjects of another seed have the same names."""
+    encoder: Any = choice.load()
+    return replace(encoder, seen=frozenset())
 
 
 def shuffled(task: Task, number: int) -> Task:
@@ -173,25 +189,26 @@ def shuffled(task: Task, number: int) -> Task:
 
 
 def cells(
-    options: argparse.Namespace,
+    work: Path,
     task: Task,
     number: int,
+    permutations: Mapping[str, int],
     choices: Sequence[EncoderChoice],
     features: dict[str, dict[tuple[str, ...], Features]],
 ) -> Iterator[pd.DataFrame]:
     """A table for each head on one task and permutation: both encoders, one row per metric."""
-    for head in catalog.names("heads"):
-        fitted = catalog.load("heads", head).Fitted
-        slow = fitted.needs in ("views", "gradient")
-        most = options.slow_permutations if slow else options.permutations
-        if task.kind not in fitted.kinds or head == "prior" or number > most:
+    for head in (*catalog.names("heads"), WITH_AROUND):
+        fitted = catalog.load("heads", head.partition("+")[0]).Fitted
+        if task.kind not in fitted.kinds or head == "prior" or number > permutations[fitted.needs]:
             continue
-        # Heads inside the encoder, or on every slice, say nothing of one vector of a scan.
-        some = choices[:1] if slow else choices
+        if fitted.needs == "gradient" and task.name not in INSIDE_TASKS:
+            continue
+        # `regions` gives one vector for a scan: there are no slices, and nothing inside it to train.
+        some = choices if fitted.needs == "cls" else choices[:1]
         view = "+".join(task.contrasts)
-        parents = {c.name: fingerprint_of(options.work / "features" / f"{c.name}-{view}") for c in some}
+        parents = {c.name: fingerprint_of(work / "features" / f"{c.name}-{view}") for c in some}
         config = {"task": task.name, "permutation": number, "head": head, "encoders": [c.name for c in some]}
-        out = options.work / "cells" / f"{task.name}-{number}-{head}"
+        out = work / "cells" / f"{task.name}-{number}-{head}"
         if not is_done(out, "score", config, parents):
             asked = shuffled(task, number)
             rows = [row for c in some for row in cell(asked, number, head, c, features[c.name][task.contrasts])]
@@ -202,15 +219,16 @@ def cells(
 
 def cell(task: Task, number: int, head: str, choice: EncoderChoice, features: Features) -> Iterator[dict[str, Any]]:
     """A head and the prior through fit, predict and score: the metrics of this kind of task."""
-    inside = catalog.load("heads", head).Fitted.needs == "gradient"
-    on: Features | Encoder = choice.load() if inside else features
-    # Subjects that weights were trained on are others of the same name: they had another seed.
-    how = {"seed": number, "acknowledge": (task.cohort,) if choice.name == "braindino" else ()}
-    more = {"steps": INSIDE_STEPS} if inside else {}
-    tables = [
-        predict(task, x, fit(task, x, name, **how, **extra), acknowledge=how["acknowledge"]).table
-        for name, x, extra in ((head, on, more), ("prior", features, {}))
-    ]
+    name = head.partition("+")[0]
+    needs = catalog.load("heads", name).Fitted.needs
+    on: Features | Encoder = live(choice) if needs == "gradient" else features
+    asked = AROUND[task.kind] if head == WITH_AROUND else Asked()
+    if needs == "cls" and len(task.contrasts) > 1:
+        asked = replace(asked, fusion="concat")
+    steps = INSIDE_STEPS if needs == "gradient" else 0
+    fitted = fit(task, on, name, seed=number, asked=asked, steps=steps)
+    prior = fit(task, features, "prior", seed=number)
+    tables = [predict(task, on, fitted).table.assign(head=head), predict(task, features, prior).table]
     tables = [table.drop(columns=["site", "sex", "age", "contrasts"], errors="ignore") for table in tables]
     # Both under one name: the digest of what a head stands on is not asked for here.
     scores = score([table.assign(encoder=choice.name) for table in tables])
@@ -237,8 +255,8 @@ def missed(rows: pd.DataFrame) -> pd.DataFrame:
     A constant answer has no correlation and holds chance: it tells nothing.
     """
     chance = rows["metric"].map(CHANCE)
-    better = rows["low"] > chance
-    worse = (rows["high"] < chance) & ~rows["metric"].isin(ONE_SIDED)
+    better = rows["low"] > chance + ROUNDING
+    worse = (rows["high"] < chance - ROUNDING) & ~rows["metric"].isin(ONE_SIDED)
     constant = rows["value"].isna() | ((rows["low"] == rows["high"]) & (rows["low"] == chance))
     return rows.assign(chance=chance, better=better, miss=better | worse, constant=constant)
 
@@ -269,14 +287,17 @@ def judgement(rows: pd.DataFrame) -> dict[str, Any]:
     """Misses of every head against the binomial bound, and the share over all with its interval over the cells."""
     drawn = missed(rows[rows["permutation"] > 0])
     both = drawn[~drawn["metric"].isin(ONE_SIDED)]
+    excess = {
+        name: own.assign(excess=(own["value"] - own["chance"]).fillna(0)) for name, own in drawn.groupby("metric")
+    }
     return {
         "intervals": len(both),
         "misses": int(both["miss"].sum()),
-        "share": share_over_cells(both, "miss"),
-        "share_better": share_over_cells(both, "better"),
+        "share_of_misses": over_cells(both, "miss"),
+        "share_better": over_cells(both, "better"),
+        "mean_above_chance": {name: over_cells(own, "excess") for name, own in excess.items()},
         "by_head": bounds(both, ["encoder", "head"]),
-        "by_task": bounds(both.drop_duplicates(["task", "permutation", "encoder", "head"]), ["task"]),
-        "mae_better": bounds(drawn[drawn["metric"].isin(ONE_SIDED)], ["encoder", "head"]),
+        "mae_by_head": bounds(drawn[drawn["metric"].isin(ONE_SIDED)], ["encoder", "head"]),
     }
 
 
@@ -293,8 +314,8 @@ def bounds(rows: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
     return found
 
 
-def share_over_cells(rows: pd.DataFrame, column: str) -> list[float]:
-    """Share of the intervals, and its 95 % interval from 2000 draws of cells (task and permutation)."""
+def over_cells(rows: pd.DataFrame, column: str) -> list[float]:
+    """Mean over the intervals, and its 95 % interval from 2000 draws of cells (task and permutation)."""
     cells = rows.groupby(["task", "permutation"])[column].agg(["sum", "count"]).to_numpy(float)
     drawn = cells[np.random.default_rng(0).integers(len(cells), size=(2000, len(cells)))].sum(1)
     ends = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])

@@ -28,6 +28,7 @@ import pandas as pd
 from scipy import stats
 
 from braindino.encoders.regions import NAMES
+from braindino.pipeline.around import Asked
 from braindino.pipeline.encoding import OK, Row
 from braindino.pipeline.features import case_table
 from braindino.pipeline.fit import fit, load_task
@@ -90,8 +91,9 @@ def survival_rows(task: Task, features: Mapping[str, ByContrasts], redraws: int)
             drawn = redrawn(task, number)
             for on, head in models:
                 who = f"{head} on {on.encoder}"
-                fitted = fit(drawn, on, head, seed=number, acknowledge=(task.cohort,))
-                table = predict(drawn, on, fitted, acknowledge=(task.cohort,)).table
+                # Each contrast tells something else of a tumour; numbers of a table have one "contrast".
+                fitted = fit(drawn, on, head, seed=number, asked=Asked(fusion="concat"))
+                table = predict(drawn, on, fitted).table
                 kept = table.drop(columns=["site", "sex", "age", "contrasts"], errors="ignore")
                 found = score(kept, draws=20).metrics.set_index("metric")["value"]
                 concordance.setdefault(who, []).append(float(found["concordance_index"]))
@@ -210,9 +212,9 @@ def pooled(task: Task, on: Features, head: str) -> tuple[pd.DataFrame, pd.DataFr
     found: dict[str, list[pd.DataFrame]] = {"test": [], "validation": []}
     for number in range(SPLITS):
         asked = replace(task, split=three_way(strata_of(task, task.cases), number))
-        fitted = fit(asked, on, head, seed=number, acknowledge=(task.cohort,))
+        fitted = fit(asked, on, head, seed=number)
         for split, tables in found.items():
-            table = predict(asked, on, fitted, split=split, acknowledge=(task.cohort,)).table  # type: ignore[arg-type]
+            table = predict(asked, on, fitted, split=split).table
             tables.append(table.rename(columns={"target": "truth"})[["subject", "age", "truth", "output"]])
     return tuple(pd.concat(tables, ignore_index=True) for tables in found.values())  # type: ignore[return-value]
 

@@ -20,28 +20,28 @@ import pandas as pd
 
 from braindino import catalog
 from braindino.pipeline.fit import fit, load_task
-from braindino.pipeline.loading import EncoderChoice
 from braindino.pipeline.predict import predict
 from braindino.pipeline.score import score
 from braindino.progress import progress
 from braindino.record import fingerprint_of, is_done, read_table, write_record, write_table
 from braindino.stats.surfaces import dice
 from braindino.tasks import strata_of, three_way
-from braindino.types import Task, Volume
+from braindino.types import Encoder, Task, Volume
 from braindino.volume.io import as_stored, read_case, read_labels, write_nifti
 from braindino.volume.resample import bounding_box
 
 SUBJECTS = 40
-STEPS = 60
+STEPS = 300
+"""Fewer teach the convolutional heads nothing, also on true label maps."""
 OTHERS = "others' maps"
 
 
-def dense_rows(work: Path, cohort: Path, choice: EncoderChoice, permutations: int) -> pd.DataFrame:
+def dense_rows(work: Path, cohort: Path, encoder: Encoder, permutations: int) -> pd.DataFrame:
     """Dice minus Dice with the maps of others, of every dense head on every permutation; 0: with their own maps."""
     whole = load_task("tumour_segmentation", cohort, "synthetic")
     task = replace(whole, cases=whole.cases[:SUBJECTS])
     volumes = {case.name: read_case(case.scans[:1]) for case in task.cases}
-    encoder, rows = choice.load(), []
+    rows = []
     known = [name for name in catalog.names("heads") if name != "prior"]
     heads = [name for name in known if "segmentation" in catalog.load("heads", name).Fitted.kinds]
     with progress("cells of segmentation", len(heads) * (permutations + 1)) as advance:
@@ -56,7 +56,7 @@ def dense_rows(work: Path, cohort: Path, choice: EncoderChoice, permutations: in
                     own = predict(asked, encoder, fit(asked, encoder, head, seed=number, steps=STEPS), out=out).table
                     other = others(asked, own, givers, volumes, out / "label_maps")
                     row = gain(asked, own, other)
-                    about = {"task": task.name, "encoder": choice.name, "head": head, "permutation": number}
+                    about = {"task": task.name, "encoder": encoder.name, "head": head, "permutation": number}
                     write_table(out / "scores.tsv", pd.DataFrame([{**about, **row}]))
                     write_record(out, "score", config, parents=parents)
                 rows.append(read_table(out / "scores.tsv", text=("task", "encoder", "head", "metric")))

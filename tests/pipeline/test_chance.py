@@ -15,8 +15,8 @@ from braindino.pipeline.predict import predict
 from braindino.pipeline.score import score
 from braindino.record import read_table, write_table
 
-PERMUTATIONS = 30
-"""Of nine test subjects each: a standard error of about 0.025 of the AUC."""
+PERMUTATIONS = 12
+"""Of nine test subjects each: a standard error of about 0.04 of the mean AUC."""
 
 
 def exchanged(cohort, out, number):
@@ -56,13 +56,13 @@ def error(values):
 @pytest.mark.parametrize("head", ["linear", "knn"])
 def test_labels_that_were_exchanged_tell_nothing(tasks, features, head):
     values = [found(task, features, head) for task in tasks[1:]]
-    assert abs(error(values)) < 3.5 and abs(np.mean(values) - 0.5) < 0.12
+    assert abs(error(values)) < 4 and abs(np.mean(values) - 0.5) < 0.16
 
 
 @pytest.mark.parametrize("head", ["linear", "knn"])
 def test_a_leak_of_the_label_into_the_features_is_seen(tasks, features, head):
     values = []
-    for task in tasks[1:6]:
+    for task in tasks[1:4]:
         labels = pd.Series({case.name: case.participant["diagnosis"] for case in task.cases})
         told = pd.get_dummies(labels[features.cases["case"]]).to_numpy(np.float16)
         leaking = replace(features, values=features.values + np.tile(told, 11)[:, None, :32])
