@@ -39,6 +39,7 @@ import pandas as pd
 import torch
 from known_effects import effects_table
 from scipy import stats
+from scipy.special import softmax
 from swapped_maps import dense_rows
 
 from braindino import catalog
@@ -48,6 +49,8 @@ from braindino.model.vit import VisionTransformer
 from braindino.model.weights import save_encoder
 from braindino.pipeline.around import Asked
 from braindino.pipeline.encode import How, encode_folder, read_features
+from braindino.pipeline.encoding import OK, Row
+from braindino.pipeline.features import case_table
 from braindino.pipeline.fit import fit, load_task
 from braindino.pipeline.loading import EncoderChoice
 from braindino.pipeline.predict import predict
@@ -72,13 +75,15 @@ CHANCE = {"roc_auc": 0.5, "pearson_r": 0.0, "concordance_index": 0.5, "mae_gain"
 ONE_SIDED = ("mae_gain",)
 """A head may well be worse than the mean predictor; that is no leak."""
 LEVEL, ROUNDING = 0.05, 1e-9
-PERMUTATIONS = {"cls": 10, "views": 4, "gradient": 2, "patch": 2}
+PERMUTATIONS = {"cls": 8, "views": 3, "gradient": 2, "patch": 2}
 """By what a head needs; `patch` for every head of segmentation."""
 INSIDE_STEPS, INSIDE_TASKS = 30, ("dementia", "brain_age", "survival")
 """Of heads that train in a copy of the encoder: a smaller form, one task of each kind."""
 AROUND = {"classification": Asked("temperature", combat=True), "regression": Asked(combat=True)}
 """What is put around the head `linear` in cells of its own: ComBat takes the training labels, calibration others."""
 WITH_AROUND = "linear+combat"
+NOISE, NOISE_HEAD = 60, "noise"
+"""How often noise answers, for each task."""
 KEYS = ["task", "encoder", "head", "metric"]
 TEXT = tuple(KEYS)
 
@@ -91,7 +96,7 @@ def main() -> None:
     for needs, default in PERMUTATIONS.items():
         told = f"of heads that need {needs!r}"
         parser.add_argument(f"--{needs}-permutations", type=int, default=default, help=told)
-    parser.add_argument("--redraws", type=int, default=20, help="of the outcomes of the gliomas, with true hazards")
+    parser.add_argument("--redraws", type=int, default=40, help="of the outcomes of the gliomas, with true hazards")
     parser.add_argument("--subjects", type=int, nargs=4, help="healthy, dementia, glioma, stroke; for a short trial")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -104,20 +109,19 @@ def main() -> None:
     choices = encoders(options.work, options.weights)
     tasks = questions(cohort)
     features = {choice.name: encoded(options.work, cohort, choice, tasks) for choice in choices}
-    rows: list[pd.DataFrame] = []
     permutations = {needs: getattr(options, f"{needs}_permutations") for needs in PERMUTATIONS}
+    known = effects_table(options.work, cohort, features, options.redraws)
+    write_table(options.out.with_name(f"{options.out.name}_effects.tsv"), known)
+    rows = [dense_rows(options.work, cohort, live(choices[0]), permutations["patch"]), *noise(options.work, tasks)]
     numbers = range(max(permutations.values()) + 1)
     with progress("cells", len(tasks) * len(numbers)) as advance:
         for number in numbers:
             for task in tasks:
                 rows += cells(options.work, task, number, permutations, choices, features)
                 advance(note=f"{task.name} {number}")
-    rows.append(dense_rows(options.work, cohort, live(choices[0]), permutations["patch"]))
     found = pd.concat(rows, ignore_index=True)
     table = summary(found)
     write_table(options.out.with_suffix(".tsv"), table)
-    known = effects_table(options.work, cohort, features, options.redraws)
-    write_table(options.out.with_name(f"{options.out.name}_effects.tsv"), known)
     judged = judgement(found)
     told = {"cohort": to_dict(config) | {"anatomy": None}, "encoders": [c.name for c in choices], **judged}
     write_json(options.out.with_suffix(".json"), told)
@@ -235,15 +239,46 @@ def cell(task: Task, number: int, head: str, choice: EncoderChoice, features: Fe
     yield from scored_rows(scores.metrics, scores.comparisons, task, number, head, choice.name)
 
 
+def noise(work: Path, tasks: Sequence[Task]) -> Iterator[pd.DataFrame]:
+    """Answers that are noise, on shuffled labels: how often intervals themselves miss at these sizes of a test set."""
+    for task in tasks:
+        config = {"task": task.name, "draws": NOISE, "subjects": len(task.cases)}
+        out = work / "cells" / f"{task.name}-{NOISE_HEAD}"
+        if not is_done(out, "score", config):
+            rows = [row for number in range(1, NOISE + 1) for row in noise_rows(shuffled(task, number), number)]
+            write_table(out / "scores.tsv", pd.DataFrame(rows))
+            write_record(out, "score", config)
+        yield read_table(out / "scores.tsv", text=TEXT)
+
+
+def noise_rows(task: Task, number: int) -> Iterator[dict[str, Any]]:
+    """The metric of normal numbers (their softmax, for classes) as answers for the test subjects."""
+    rng, cases = np.random.default_rng([number, 3]), task.cases_of("test")
+    x = np.zeros((len(task.cases), 1, 1), np.float16)
+    table = predict(task, blank(task, x), fit(task, blank(task, x), "prior")).table.drop(columns=["site"])
+    table = table.drop(columns=["sex", "age", "contrasts"], errors="ignore")
+    columns = [f"output_{name}" for name in task.classes] or ["output"]
+    drawn = rng.standard_normal((len(cases), len(columns)))
+    table[columns] = softmax(drawn, axis=1) if task.classes else drawn
+    yield from scored_rows(score(table.assign(head=NOISE_HEAD)).metrics, None, task, number, NOISE_HEAD, "none")
+
+
+def blank(task: Task, x: np.ndarray) -> Features:
+    """Features that hold nothing, for the head `prior`, which looks at none."""
+    rows = case_table(task.cases, [Row(OK)] * len(task.cases))
+    nowhere = np.zeros(x.shape[:2], np.float32)
+    return Features(x, nowhere, rows, "none", "0" * 64, "none", ("none",), seen=frozenset())
+
+
 def scored_rows(
-    metrics: pd.DataFrame, compared: pd.DataFrame, task: Task, number: int, head: str, encoder: str
+    metrics: pd.DataFrame, compared: pd.DataFrame | None, task: Task, number: int, head: str, encoder: str
 ) -> Iterator[dict[str, Any]]:
     """The metric whose chance is known, and for regression the gain over the mean predictor."""
     about = {"task": task.name, "encoder": encoder, "head": head, "permutation": number}
     own = metrics[(metrics["head"] == head) & (metrics["metric"] == METRIC[task.kind])].iloc[0]
     ends = {name: float(own[name]) for name in ("value", "low", "high")}
     yield {**about, "metric": own["metric"], **ends, "subjects": int(own["subjects"])}
-    if task.kind == "regression":
+    if compared is not None and task.kind == "regression":
         pair = compared.iloc[0]
         ends = {"value": -pair["difference"], "low": -pair["high"], "high": -pair["low"]}
         yield {**about, "metric": "mae_gain", **ends, "subjects": int(pair["subjects"])}
@@ -257,7 +292,7 @@ def missed(rows: pd.DataFrame) -> pd.DataFrame:
     chance = rows["metric"].map(CHANCE)
     better = rows["low"] > chance + ROUNDING
     worse = (rows["high"] < chance - ROUNDING) & ~rows["metric"].isin(ONE_SIDED)
-    constant = rows["value"].isna() | ((rows["low"] == rows["high"]) & (rows["low"] == chance))
+    constant = rows["low"].isna() | ((rows["low"] == rows["high"]) & (rows["low"] == chance))
     return rows.assign(chance=chance, better=better, miss=better | worse, constant=constant)
 
 
@@ -278,7 +313,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             "constant": int(drawn["constant"].sum()),
             **{name: round(x, 3) for name, x in
                (("mean", values.mean()), ("low", values.mean() - half), ("high", values.mean() + half))},
-            **{f"true_{name}": round(float(true[name].iloc[0]), 3) for name in ("value", "low", "high")},
+            **{f"true_{name}": round(float(true[name].mean()), 3) for name in ("value", "low", "high")},
         })  # fmt: skip
     return pd.DataFrame(found)
 
@@ -286,31 +321,33 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 def judgement(rows: pd.DataFrame) -> dict[str, Any]:
     """Misses of every head against the binomial bound, and the share over all with its interval over the cells."""
     drawn = missed(rows[rows["permutation"] > 0])
-    both = drawn[~drawn["metric"].isin(ONE_SIDED)]
-    excess = {
-        name: own.assign(excess=(own["value"] - own["chance"]).fillna(0)) for name, own in drawn.groupby("metric")
-    }
+    drawn["excess"] = (drawn["value"] - drawn["chance"]).fillna(0)
+    heads, own_misses = drawn[drawn["head"] != NOISE_HEAD], drawn[drawn["head"] == NOISE_HEAD]
+    both = heads[~heads["metric"].isin(ONE_SIDED) & ~heads["constant"]]
+    share = max(LEVEL, float(own_misses["miss"].mean()))
     return {
         "intervals": len(both),
         "misses": int(both["miss"].sum()),
+        "constant": int(heads["constant"].sum()),
         "share_of_misses": over_cells(both, "miss"),
         "share_better": over_cells(both, "better"),
-        "mean_above_chance": {name: over_cells(own, "excess") for name, own in excess.items()},
-        "by_head": bounds(both, ["encoder", "head"]),
-        "mae_by_head": bounds(drawn[drawn["metric"].isin(ONE_SIDED)], ["encoder", "head"]),
+        "share_of_misses_of_noise": over_cells(own_misses, "miss"),
+        "share_better_of_noise": over_cells(own_misses, "better"),
+        "mean_above_chance": {name: over_cells(own, "excess") for name, own in heads.groupby("metric")},
+        "by_head": bounds(both, share),
+        "mae_by_head": bounds(heads[heads["metric"].isin(ONE_SIDED) & ~heads["constant"]], LEVEL),
     }
 
 
-def bounds(rows: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
-    """Misses and one-sided misses by group, with the most that chance allows at 5 % over all groups together."""
-    groups = list(rows.groupby(names))
+def bounds(rows: pd.DataFrame, share: float) -> list[dict[str, Any]]:
+    """Misses of each encoder with each head, and the most that chance allows at 5 % over all of them together."""
+    groups = list(rows.groupby(["encoder", "head"]))
     found = []
-    for key, own in groups:
-        most = [int(stats.binom.ppf(1 - LEVEL / len(groups), len(own), share)) for share in (LEVEL, LEVEL / 2)]
-        told = {"intervals": len(own), "misses": int(own["miss"].sum()), "most_misses": most[0]}
-        told |= {"better": int(own["better"].sum()), "most_better": most[1]}
-        within = told["misses"] <= most[0] and told["better"] <= most[1]
-        found.append({**dict(zip(names, key, strict=True)), **told, "at_chance": bool(within)})
+    for (encoder, head), own in groups:
+        most, most_better = (int(stats.binom.ppf(1 - LEVEL / len(groups), len(own), p)) for p in (share, share / 2))
+        told = {"encoder": encoder, "head": head, "intervals": len(own), "misses": int(own["miss"].sum())}
+        told |= {"most_misses": most, "better": int(own["better"].sum()), "most_better": most_better}
+        found.append({**told, "at_chance": bool(told["misses"] <= most and told["better"] <= most_better)})
     return found
 
 

@@ -39,7 +39,7 @@ from braindino.record import digest
 from braindino.stats.intervals import bootstrap_counts
 from braindino.synthesis.effects import Effects
 from braindino.synthesis.outcomes import draw_survival, log_hazard
-from braindino.synthesis.subject import remaining, ventricle_target_ml
+from braindino.synthesis.subject import draw_person, remaining, streams, ventricle_target_ml
 from braindino.tasks import strata_of, three_way
 from braindino.types import Case, Features, Task
 
@@ -49,7 +49,7 @@ FACTORS = {
     "decade of age": EFFECTS.log_hazard_per_decade,
     "IDH mutant": EFFECTS.log_hazard_mutant,
 }
-SPLITS = 10
+SPLITS, PERSONS = 10, 4000
 ByContrasts = Mapping[tuple[str, ...], Features]
 
 
@@ -120,17 +120,29 @@ def factors_of(case: Case) -> tuple[float, float, float]:
 
 
 def generator_rows(task: Task, factors: Mapping[str, Sequence[float]]) -> Iterator[dict[str, Any]]:
-    """The cohort's own outcomes by lifelines' Cox regression on the true factors, without penalty; Wald intervals."""
+    """The cohort's own outcomes, and those of `PERSONS` without images, whose volume is the drawn one."""
+    own = [(*factors[case.name], *(float(case.participant[n]) for n in task.target)) for case in task.cases]
+    yield from hazard_rows("lifelines, own outcomes", own)
+    persons = []
+    for number in range(PERSONS):
+        rng = streams(1003, f"person{number}")
+        one = draw_person(rng["person"], f"person{number}", "glioma", ("a", "b"), EFFECTS)
+        eta = log_hazard(one.lesion_ml, one.age, one.mutant, EFFECTS)
+        about = {"tumour_ml": one.lesion_ml, "age": one.age, "idh": "mutant" if one.mutant else "wildtype"}
+        persons.append((*factors_of(Case("", (), participant=about)), *draw_survival(rng["outcome"], eta, EFFECTS)))
+    yield from hazard_rows(f"lifelines, {PERSONS} persons without images", persons)
+
+
+def hazard_rows(on: str, subjects: Sequence[Sequence[float]]) -> Iterator[dict[str, Any]]:
+    """Cox regression of (factors, time, event) by lifelines, without penalty; Wald intervals."""
     from lifelines import CoxPHFitter
 
-    table = pd.DataFrame([factors[case.name] for case in task.cases], columns=list(FACTORS))
-    table["time"] = [float(case.participant["survival_days"]) for case in task.cases]
-    table["event"] = [int(float(case.participant["event"])) for case in task.cases]
+    table = pd.DataFrame(subjects, columns=[*FACTORS, "time", "event"])
     found = CoxPHFitter().fit(table, "time", "event").summary
     for name, planted in FACTORS.items():
         ends = [float(found.loc[name, column]) for column in ("coef", "coef lower 95%", "coef upper 95%")]
         right = float(np.sign(ends[0]) == np.sign(planted))
-        yield row("generator", "lifelines, own outcomes", f"log hazard per {name}", planted, ends, right)
+        yield row("generator", on, f"log hazard per {name}", planted, ends, right)
 
 
 def redrawn(task: Task, number: int) -> Task:
