@@ -18,10 +18,11 @@ the same answers with the maps that the other test subjects were given: it holds
 
 **Judged.** Of correct 95 % intervals one in twenty misses. Intervals of one encoder and head on several tasks and
 permutations are independent, since labels are shuffled anew for each, so their misses are binomial; a head is at chance
-where they are no more than the 1 - 0.05/K quantile of Binomial(intervals, 0.05), K encoders with heads. Heads answer
-the same test subjects, so their misses come together: the share over all has an interval over the cells (task and
-permutation), drawn 2000 times. A leak would lie on one side, so `better` counts the intervals above chance alone
-(binomial with 0.025), and the mean over permutations of each row has Student's interval over permutations.
+where they are no more than the 1 - 0.05/K quantile of Binomial(intervals, 0.05), K encoders with heads. A leak would
+lie on one side, so `better` counts the intervals above chance alone (binomial with 0.025). Heads answer the same test
+subjects, so their misses come together: the share over all, and the mean of each metric above its chance, have
+intervals over the cells (task and permutation), drawn 2000 times. Answers that are noise tell how often the intervals
+themselves miss at these sizes. An answer that is the same for everybody is at chance and has no interval to judge.
 
 The encoder is an untrained network (`random_init`) unless `--weights` is given, and beside it `regions`.
 """
@@ -74,8 +75,8 @@ CHANCE = {"roc_auc": 0.5, "pearson_r": 0.0, "concordance_index": 0.5, "mae_gain"
 """The gains: MAE of the head `prior` minus MAE, Dice minus Dice with the maps of the others; more is better."""
 ONE_SIDED = ("mae_gain",)
 """A head may well be worse than the mean predictor; that is no leak."""
-LEVEL, ROUNDING = 0.05, 1e-9
-PERMUTATIONS = {"cls": 8, "views": 3, "gradient": 2, "patch": 2}
+LEVEL, ROUNDING = 0.05, 1e-6
+PERMUTATIONS = {"cls": 12, "views": 3, "gradient": 2, "patch": 2}
 """By what a head needs; `patch` for every head of segmentation."""
 INSIDE_STEPS, INSIDE_TASKS = 30, ("dementia", "brain_age", "survival")
 """Of heads that train in a copy of the encoder: a smaller form, one task of each kind."""
