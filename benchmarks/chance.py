@@ -6,15 +6,16 @@ Makes a synthetic cohort (`synthesize`, development seed 1003), encodes it once,
 `fit`, `predict` and `score`, with labels exchanged between subjects; then the same with true labels. Writes OUT.tsv
 (shuffled labels, a row per task, encoder, head and metric), OUT_effects.tsv (true labels against what the generator
 put in) and OUT.json (the counts and the judgement). Resumable: a cell that is finished is not computed again. About
-25 minutes on one core.
+15 minutes on one free core.
 
 **Shuffled.** The columns that a task asks for (survival time and event as one) are exchanged between the task's
 subjects; images, site, age and sex stay. A subject's four scans of `sequence` exchange their contrasts among
 themselves, since each subject has every contrast once. Then the subjects are split again, stratified by the new labels
-as `tasks` does it (`sequence`: by none). So the labels of the test subjects are in random order whatever a head has seen, and its expected
-AUC and C are exactly 1/2, its expected r is 0 and its MAE no better than the mean predictor's (the head `prior`). For
-segmentation subjects exchange label maps, stretched from brain to brain (`swapped_maps.py`), and chance is the Dice of
-the same answers with the maps that the other test subjects were given: it holds what is learned of where lesions lie.
+as `tasks` does it (`sequence`: by none). So the labels of the test subjects are in random order whatever a head has
+seen, and its expected AUC and C are exactly 1/2, its expected r is 0 and its MAE no better than the mean predictor's
+(the head `prior`). For segmentation subjects exchange label maps, stretched from brain to brain (`swapped_maps.py`),
+and chance is the Dice of the same answers with the maps that the other test subjects were given: it holds what is
+learned of where lesions lie.
 
 **Judged.** Of correct 95 % intervals one in twenty misses. Intervals of one encoder and head on several tasks and
 permutations are independent, since labels are shuffled anew for each, so their misses are binomial; a head is at chance
