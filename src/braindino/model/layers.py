@@ -62,10 +62,15 @@ def attend(
     keys: Float[Tensor, "batch head token channel"],
     values: Float[Tensor, "batch head token channel"],
 ) -> Float[Tensor, "batch head query channel"]:
-    """softmax(q k^T / sqrt(d)) v; in bfloat16 on a CPU in inference mode as two products, which is faster there."""
+    """softmax(q k^T / sqrt(d)) v.
+
+    In inference mode on a CPU, bfloat16 is computed as two products image by image: instructions for bfloat16 serve
+    them, but not torch's fused attention.
+    """
     if torch.is_inference_mode_enabled() and queries.dtype == torch.bfloat16 and queries.device.type == "cpu":
-        likeness = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
-        return likeness.softmax(dim=-1) @ values
+        scaled = queries * queries.shape[-1] ** -0.5
+        images = zip(scaled, keys.transpose(-1, -2), values, strict=True)
+        return torch.stack([(query @ key).softmax(dim=-1) @ value for query, key, value in images])
     return F.scaled_dot_product_attention(queries, keys, values)
 
 
