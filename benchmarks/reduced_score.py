@@ -40,6 +40,7 @@ from braindino.tasks import thirds
 RESULT = Path(__file__).parent / "results" / "reduced_score.tsv"
 SEED, FOLDS, CHUNK = 1002, 5, 10
 TASKS = ("brain_age", "diagnosis")
+ENDS = {"mean": "mean", "least": "min"}
 
 
 def encoders(weights):
@@ -108,14 +109,15 @@ def cosine(one, other):
 
 
 def likeness(found, exact):
-    """Cosine of views (where they are the same slices) and of the mean over views, mean and least."""
+    """Cosine of views (where they are the same slices) and of the mean over views, mean and least.
+
+    `centred`: of the mean over views after that of all cases is taken off, which is what cases differ by.
+    """
     same = found.values.shape == exact.values.shape
     views = cosine(found.values, exact.values) if same else np.array([np.nan])
-    means = cosine(*(x.values.astype(np.float64).mean(1) for x in (found, exact)))
-    return {
-        **{"view_cosine_mean": views.mean(), "view_cosine_least": views.min()},
-        **{"mean_cosine_mean": means.mean(), "mean_cosine_least": means.min()},
-    }
+    one, other = (features.values.astype(np.float64).mean(1) for features in (found, exact))
+    kinds = {"view": views, "mean": cosine(one, other), "centred": cosine(one - other.mean(0), other - other.mean(0))}
+    return {f"{kind}_cosine_{what}": getattr(x, end)() for kind, x in kinds.items() for what, end in ENDS.items()}
 
 
 def compared(tables):
