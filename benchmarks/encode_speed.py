@@ -2,13 +2,15 @@
 
     OMP_NUM_THREADS=1 python benchmarks/encode_speed.py --volumes 2 --rounds 2
 
-A volume is the T1w image of the packaged head at about 1 mm with its brain mask, from file to 128 CLS tokens of
-224 x 224 px, by a ViT-S/16 of random weights with LayerScale 1, so that every block counts. The user's arm reads with
+A volume is the T1w image of the packaged head at about 1 mm with its brain mask, from file to 128 CLS tokens of 224 x
+224 px, by a ViT-S/16 of random weights with LayerScale 1, so that every block counts. The user's arm reads with
 nibabel, does the same preprocessing with numpy and scipy (`scipy.ndimage.zoom` where this package antialiases), repeats
 each slice to three channels and runs transformers' DINOv3ViTModel over batches of 32 (and of 8, which suits a small
-cache better). So that features can be compared, one more arm runs transformers' model over slices prepared by this
-package; the largest difference of its CLS tokens from ours is printed. `brain` is the variant that leaves out patches
-of background; its cosine with the exact CLS tokens is printed.
+cache better). `products by torch` is ours without oneDNN for the linear layers. So that features can be compared, one
+more arm runs transformers' model over slices prepared by this package; the largest difference of its CLS tokens from
+ours is printed. `brain` is the variant that leaves out patches of background, `bf16` computes linear layers and
+attention in bfloat16; their cosines with the exact CLS tokens are printed. What they cost in a task's score:
+`reduced_score.py`.
 
 Arms run in turn, in an order that changes from round to round; ours runs twice (A/A). CPU seconds, so that neighbours
 on the machine count less; reading that overlaps with computing gains wall time on machines with a core to spare, and
@@ -23,6 +25,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import nibabel as nib
 import numpy as np
@@ -32,6 +35,7 @@ from scipy import ndimage
 from transformers import DINOv3ViTModel
 
 from braindino.config import to_dict
+from braindino.model import layers
 from braindino.model.config import preset
 from braindino.model.pretrained import save_pretrained
 from braindino.model.slice_encoder import SliceEncoder
@@ -111,7 +115,7 @@ def main():
     else:
         model = VisionTransformer(preset("small", layer_scale=1.0), torch.Generator().manual_seed(0))
         exact = SliceEncoder("random", model, RECIPE)
-    brain = replace(exact, variant="brain")
+    brain, bf16 = replace(exact, variant="brain"), replace(exact, variant="bf16")
     half = replace(exact, recipe=replace(exact.recipe, slices=64))
     with tempfile.TemporaryDirectory() as place:
         theirs = three_channels(exact.model, Path(place) / "model")
@@ -122,11 +126,18 @@ def main():
         def peer(batch):
             return lambda: [user_features(theirs, user_slices(image, mask), batch) for _ in cases]
 
+        def products_by_torch():
+            with patch.object(layers, "_ONEDNN", False):
+                encode(cases, exact)
+
         arms = {
             "ours": lambda: encode(cases, exact),
             "ours again": lambda: encode(cases, exact),
             "transformers, batches of 32": peer(32),
             "transformers, batches of 8": peer(8),
+            "ours, products by torch": products_by_torch,
+            "ours, variant bf16": lambda: encode(cases, bf16),
+            "ours, variant bf16, 64 slices": lambda: encode(cases, replace(half, variant="bf16")),
             "ours, variant brain": lambda: encode(cases, brain),
             "ours, 64 slices": lambda: encode(cases, half),
         }
@@ -143,7 +154,9 @@ def main():
         tokens = exact.tokens(volume)
         prepared = np.ascontiguousarray(to_slices(preprocess(volume, RECIPE).voxels))
         apart = float(np.abs(user_features(theirs, prepared, 32) - tokens.cls).max())
-        near = cosine(brain.tokens(volume).cls, tokens.cls)
+        near = {
+            name: cosine(found.tokens(volume).cls, tokens.cls) for name, found in (("bf16", bf16), ("brain", brain))
+        }
         means = (half.tokens(volume).cls.mean(0)[None], tokens.cls.mean(0)[None])
         kept = [float(brain._kept(torch.from_numpy(prepared[n : n + 8])).float().mean()) for n in range(0, 128, 8)]
     lines = [
@@ -161,8 +174,11 @@ def main():
         "",
         f"{options.volumes} volumes x {options.rounds} rounds, {source}, {to_dict(exact.model.config)['dim']} wide.",
         f"Largest difference of the CLS tokens from transformers' on the same slices: {apart:.1e}.",
-        f"Cosine of `brain` with the exact CLS tokens: mean {near.mean():.4f}, least {near.min():.4f}; "
-        f"{np.mean(kept):.0%} of the patches are kept.",
+        *(
+            f"Cosine of `{name}` with the exact CLS tokens: mean {found.mean():.6f}, least {found.min():.6f}."
+            for name, found in near.items()
+        ),
+        f"`brain` keeps {np.mean(kept):.0%} of the patches.",
         f"Cosine of the mean over 64 slices with the mean over 128: {float(cosine(*means)[0]):.4f}.",
     ]
     print("\n" + "\n".join(lines))

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from braindino.model.slice_encoder import SliceEncoder
-from braindino.model.vit import VisionTransformer
+from braindino.model.vit import VisionTransformer, in_bfloat16
 from braindino.volume.recipe import Recipe
-from golden import TINY, fill, filled_vit
+from golden import TINY, fill, fill_model, filled_vit
 
 KINDS = {
     "mlp": {},
@@ -47,6 +47,43 @@ def test_patches_left_out_keep_no_influence_and_the_others_their_places():
     assert not torch.allclose(moved, model.cls(images, kept), atol=1e-5)
 
 
+def structured(model):
+    """Matrices of a wide model, and one channel that is far larger than the others, as trained transformers have."""
+    fill_model(model, 0, wide=True)
+    with torch.no_grad():
+        model.blocks[0].mlp.fc2.bias[3] = 50.0
+
+
+@pytest.mark.parametrize("weights", ["random", "structured"])
+def test_the_variant_bf16_is_near_the_exact_encoder_and_another(weights, volume):
+    config = replace(TINY, in_channels=1, patch_size=8, layer_scale=1.0, depth=4)
+    model = VisionTransformer(config, torch.Generator().manual_seed(0))
+    if weights == "structured":
+        structured(model)
+    exact = SliceEncoder("x", model, Recipe(spacing_mm=4.0, size_px=64, slices=12))
+    wide, before = replace(exact, variant="bf16"), exact.digest()
+    one, other = exact.tokens(volume, patches=True), wide.tokens(volume, patches=True)
+    for kind in ("cls", "patch", "storage"):
+        a, b = (getattr(tokens, kind).reshape(-1, config.dim) for tokens in (one, other))
+        assert b.dtype == np.float32 and not np.array_equal(a, b)
+        cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        assert cosine.min() > 0.999, kind
+    alone = wide.tokens(volume).cls
+    assert np.array_equal(alone, replace(exact, variant="bf16").tokens(volume).cls)
+    assert np.abs(alone - other.cls).max() < 0.1
+    assert exact.digest() == before != wide.digest() and model.norm.weight.dtype == torch.float32
+
+
+def test_only_linear_layers_hold_bfloat16():
+    model = filled_vit(replace(TINY, ffn="swiglu"))
+    state, found = model.state_dict(), in_bfloat16(model)
+    rounded = {name for name, tensor in found.state_dict().items() if tensor.dtype == torch.bfloat16}
+    assert {name.split(".")[-2] for name in rounded} == {"qkv", "proj", "w1", "w2", "w3"}
+    assert not any("patch_embed" in name for name in rounded) and not found.training
+    for name, tensor in found.state_dict().items():
+        assert torch.equal(tensor, state[name].to(tensor.dtype))
+
+
 def test_the_variant_brain_leaves_out_background(volume):
     model = VisionTransformer(
         replace(TINY, in_channels=1, patch_size=8, layer_scale=1.0), torch.Generator().manual_seed(0)
@@ -62,5 +99,5 @@ def test_the_variant_brain_leaves_out_background(volume):
     assert np.allclose(tight.tokens(volume).cls[middle], same.tokens(volume).cls[middle], atol=1e-5)
     with pytest.raises(ValueError, match="gives CLS tokens only"):
         brain.tokens(volume, patches=True)
-    with pytest.raises(ValueError, match="variant is 'skull', expected exact or brain"):
+    with pytest.raises(ValueError, match="variant is 'skull', expected exact, bf16 or brain"):
         replace(exact, variant="skull")

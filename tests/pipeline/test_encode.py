@@ -254,10 +254,11 @@ def test_variants_are_named_and_listed(weights, capsys):
         load_encoder("braindino", weights, variant="brian")
     with pytest.raises(ValueError, match="needs weights"):
         load_encoder("braindino")
-    exact, brain = load_encoder("braindino", weights), load_encoder("braindino", weights, variant="brain")
-    assert exact.digest() != brain.digest() == load_encoder("braindino", weights, variant="brain").digest()
+    exact, wide, brain = (load_encoder("braindino", weights, variant=name) for name in ("exact", "bf16", "brain"))
+    assert len({exact.digest(), wide.digest(), brain.digest()}) == 3
+    assert brain.digest() == load_encoder("braindino", weights, variant="brain").digest()
     main(["list", "encoders"])
-    assert "--variant exact | brain (the first is the default)" in capsys.readouterr().out
+    assert "--variant exact | bf16 | brain (the first is the default)" in capsys.readouterr().out
 
 
 def test_the_command_line_says_failures_and_goes_on(tmp_path, cohort, weights, capsys):

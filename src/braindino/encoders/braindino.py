@@ -11,8 +11,9 @@ from braindino.model.slice_encoder import SliceEncoder
 from braindino.model.weights import load_encoder
 from braindino.volume.recipe import Recipe
 
-VARIANTS = ("exact", "brain")
-"""`exact`: every patch of a slice. `brain`: patches without brain are left out, which is faster and not the same."""
+VARIANTS = ("exact", "bf16", "brain")
+"""`exact`: every patch of a slice. `bf16`: its linear layers and attention in bfloat16, which is near it. `brain`:
+patches without brain are left out, which is not. Both are faster, and other encoders."""
 
 
 def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEncoder:

@@ -13,7 +13,7 @@ from braindino.model.vit import VisionTransformer
 from braindino.model.weights import load_encoder
 from braindino.volume.recipe import Recipe
 
-VARIANTS = ("exact", "brain")
+VARIANTS = ("exact", "bf16", "brain")
 """As of `braindino`."""
 
 

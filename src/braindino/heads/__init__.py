@@ -62,7 +62,7 @@ def slice_model(encoder: Encoder, head: str) -> Any:
     """The vision transformer of an encoder of slices, for heads that look inside it.
 
     Raises:
-        ValueError: an encoder of whole volumes, one that is no vision transformer, or its variant `brain`.
+        ValueError: an encoder of whole volumes, one that is no vision transformer, or another variant than `exact`.
     """
     model = getattr(encoder, "model", None)
     if not isinstance(encoder.recipe, Recipe):
@@ -70,7 +70,9 @@ def slice_model(encoder: Encoder, head: str) -> Any:
     if not hasattr(model, "intermediate"):
         raise ValueError(f"encoder {encoder.name!r} is no vision transformer; head {head!r} looks inside one")
     if getattr(encoder, "variant", "exact") != "exact":
-        raise ValueError(f"head {head!r} needs every patch of a slice; use the variant 'exact' of {encoder.name!r}")
+        raise ValueError(
+            f"head {head!r} needs every patch of a slice, in float32; use the variant 'exact' of {encoder.name!r}"
+        )
     return model
 
 

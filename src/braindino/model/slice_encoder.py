@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from braindino.model.vit import VisionTransformer
+from braindino.model.vit import VisionTransformer, in_bfloat16
 from braindino.model.weights import digest
 from braindino.types import Tokens, Volume
 from braindino.volume.preprocess import preprocess, slice_positions_mm, to_slices
@@ -18,7 +19,7 @@ from braindino.volume.recipe import Recipe
 
 BATCH_PIXELS = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
 """Pixels per forward pass, by device: what a core's cache holds is faster. Changes no result but by rounding."""
-VARIANTS = ("exact", "brain")
+VARIANTS = ("exact", "bf16", "brain")
 BRAIN_BATCH = 8
 """Slices that the variant `brain` computes at once, on every device, since it keeps the patches of all of them."""
 
@@ -39,8 +40,9 @@ class SliceEncoder:
     model: VisionTransformer
     recipe: Recipe
     variant: str = "exact"
-    """`exact`, or `brain`: patches that are background in all of `BRAIN_BATCH` slices in a row take no part. Several
-    times faster, CLS only, and another encoder: a head learned on one does not serve the other."""
+    """`exact`; `bf16`: linear layers and attention in bfloat16; `brain`: patches that are background in all of
+    `BRAIN_BATCH` slices in a row take no part, CLS only. Both are faster where a CPU (or GPU) has such instructions or
+    a slice much background, and other encoders: a head learned on one does not serve the other."""
     seen: frozenset[str] | None = None
     """Digests of the subjects that it was pretrained on; None where its file does not tell."""
 
@@ -56,7 +58,7 @@ class SliceEncoder:
                 f"{self.recipe.neighbours} gives {channels}"
             )
         if self.variant not in VARIANTS:
-            raise ValueError(f"variant is {self.variant!r}, expected {' or '.join(VARIANTS)}")
+            raise ValueError(f"variant is {self.variant!r}, expected {', '.join(VARIANTS[:-1])} or {VARIANTS[-1]}")
         self.model.eval().requires_grad_(False)
 
     @property
@@ -69,9 +71,14 @@ class SliceEncoder:
         found = digest(self.model)
         return found if self.variant == "exact" else sha256(f"{found} {self.variant}".encode()).hexdigest()
 
+    @cached_property
+    def _computing(self) -> VisionTransformer:
+        """The transformer that computes the tokens."""
+        return in_bfloat16(self.model) if self.variant == "bf16" else self.model
+
     def _kept(self, images: Float[Tensor, "batch channel row column"]) -> Bool[Tensor, " patch"] | None:
         """The patches that are not background in all images, for the variant `brain`."""
-        if self.variant == "exact":
+        if self.variant != "brain":
             return None
         patch = self.model.config.patch_size
         seen = (images != self.recipe.background).any(dim=1).any(dim=0)
@@ -88,23 +95,23 @@ class SliceEncoder:
     @torch.inference_mode()
     def tokens_of(self, prepared: Volume, *, patches: bool = False) -> Tokens:
         """Tokens of a prepared volume: the second half of `tokens`."""
-        if patches and self.variant != "exact":
-            raise ValueError(f"variant {self.variant!r} gives CLS tokens only; use the variant 'exact' for patches")
+        if patches and self.variant == "brain":
+            raise ValueError("variant 'brain' gives CLS tokens only; use the variant 'exact' or 'bf16' for patches")
         pictures = to_slices(prepared.voxels)
         channels, (rows, columns) = self.model.config.in_channels, pictures.shape[2:]
         views = pictures.reshape(len(pictures), -1, channels, rows, columns).transpose(1, 0, 2, 3, 4)
         slices = views.reshape(-1, channels, rows, columns)
         device = next(self.model.parameters()).device
-        size = images_at_once(device, self.recipe.size_px) if self.variant == "exact" else BRAIN_BATCH
+        size = images_at_once(device, self.recipe.size_px) if self.variant != "brain" else BRAIN_BATCH
         cls: list[np.ndarray] = []
         storage: list[np.ndarray] = []
         patch: list[np.ndarray] = []
         for start in range(0, len(slices), size):
             images = torch.from_numpy(slices[start : start + size]).to(device)
             if not patches:
-                cls.append(self.model.cls(images, self._kept(images)).cpu().numpy())
+                cls.append(self._computing.cls(images, self._kept(images)).cpu().numpy())
                 continue
-            output = self.model(images)
+            output = self._computing(images)
             for kind, found in ((cls, output.cls), (storage, output.storage), (patch, output.patch)):
                 kind.append(found.cpu().numpy())
         side = self.recipe.size_px // self.model.config.patch_size

@@ -169,3 +169,19 @@ class VisionTransformer(nn.Module):
             norm = self.local_cls_norm
         prefix, patch = norm(x[:, : config.prefix]), self.norm(x[:, config.prefix :])
         return Output(cls=prefix[:, 0], storage=prefix[:, 1:], patch=patch)
+
+
+def in_bfloat16(model: VisionTransformer) -> VisionTransformer:
+    """A copy in evaluation mode whose linear layers hold bfloat16, and with them attention; the rest is shared.
+
+    Residuals, norms, LayerScale, angles of RoPE and the patch embedding stay float32, as under autocast.
+    """
+    rounded = {name for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+    state = {
+        name: tensor.bfloat16() if name.rpartition(".")[0] in rounded else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    with torch.device("meta"):
+        copy = VisionTransformer(model.config)
+    copy.load_state_dict(state, assign=True)
+    return copy.eval().requires_grad_(False)
