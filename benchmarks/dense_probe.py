@@ -2,7 +2,7 @@
 
     python benchmarks/dense_probe.py --work W --out benchmarks/results/dense_probe --picture docs/dense_probe.png
 
-Writes OUT.json (the claims), OUT.tsv (all numbers) and the picture. Resumable; about 10 minutes on two free cores.
+Writes OUT.json (the claims), OUT.tsv (all numbers) and the picture. Resumable; about 10 minutes of one core.
 
 **Subjects.** Anatomy of `braindino synthesize` (healthy, 2 mm). In every scan CSF, grey and white matter get a level
 each, uniform in 0.15 to 1 and at least 0.15 apart, then receive field and noise, in the spirit of SynthSeg (Billot

@@ -2,7 +2,7 @@
 
     python benchmarks/it_learns.py --work W --out benchmarks/results/it_learns --picture docs/it_learns.png
 
-Writes OUT.json (the claims), OUT.tsv (all numbers) and the picture. Resumable; about 10 minutes on two free cores.
+Writes OUT.json (the claims), OUT.tsv (all numbers) and the picture. Resumable; less than 20 minutes on two free cores.
 
 Subjects are made by `waves.py`: four kinds that differ in nothing but the length of the waves of a texture. The tiny
 stage 1 trains on some; the others are asked of their k = 10 nearest among themselves, without their own slices (the
