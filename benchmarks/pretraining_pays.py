@@ -16,6 +16,7 @@ import argparse
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,7 +36,7 @@ from braindino.pretraining.config import PretrainConfig
 from braindino.progress import progress
 from braindino.record import write_table
 from braindino.stats.comparisons import paired_bootstrap
-from braindino.stats.intervals import bootstrap_counts, percentile_interval
+from braindino.stats.intervals import bca_interval, bootstrap_counts, jackknife
 from braindino.stats.metrics import METRICS
 from braindino.synthesis.config import SynthesisConfig
 from braindino.types import Case, Encoder, Pooling
@@ -118,21 +119,28 @@ def rows(x: dict[str, np.ndarray], cases: list[Case]) -> Iterator[dict[str, Any]
         chosen = np.flatnonzero(diagnosis == "healthy") if kind == "regression" else np.arange(len(cases))
         y = (age if kind == "regression" else diagnosis)[chosen]
         target = y if kind == "regression" else (y == "healthy").astype(int)
-        counts = bootstrap_counts(chosen, strata=None if kind == "regression" else target)
-        base: tuple[float, np.ndarray] | None = None
+        strata = None if kind == "regression" else target
+        counts = bootstrap_counts(chosen, strata=strata)
+        base: tuple[float, np.ndarray, np.ndarray] | None = None
         for name, vectors in x.items():
             head = prior if name == "trivial answer" else linear
             said = [out_of_fold(head, vectors[chosen], y, kind, size, repeat) for repeat in range(REPEATS)]
-            drawn = np.mean([METRICS[metric].function(target, one, counts) for one in said], axis=0)
+            weighed = partial(over_repeats, metric, target, said)
+            drawn, (left, _) = weighed(counts), jackknife(weighed, chosen)
             value = float(np.mean([METRICS[metric].value(target, one) for one in said]))
-            base = base or (value, drawn)
-            low, high = percentile_interval(drawn)
-            gain = paired_bootstrap(drawn, base[1], value - base[0])
+            base = base or (value, drawn, left)
+            low, high = bca_interval(value, drawn, left, strata)
+            gain = paired_bootstrap(drawn, base[1], value - base[0], left - base[2], strata)
             yield {
                 **{"task": question, "training_subjects": size, "features": name, "metric": metric},
                 **{"value": value, "low": low, "high": high, "subjects": len(chosen)},
                 **{"minus_random": gain.value, "minus_random_low": gain.low, "minus_random_high": gain.high},
             }
+
+
+def over_repeats(metric: str, target: np.ndarray, said: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """The metric under each row of weights, mean over the repeats."""
+    return np.asarray(np.mean([METRICS[metric].function(target, one, weights) for one in said], axis=0))
 
 
 def out_of_fold(head: Any, x: np.ndarray, y: np.ndarray, kind: str, size: int, seed: int) -> np.ndarray:
