@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from braindino.pipeline.design import targets
+from braindino.pipeline.design import of_task, targets
 from braindino.pipeline.leakage import concerned, refuse_pretrained
 from braindino.pipeline.pooling import pooled
 from braindino.record import read_record, read_table, write_record, write_table
@@ -175,14 +175,15 @@ def analyze_folders(
     Args:
         folders: made by `encode`, one per encoder.
         out: the analysis folder.
-        task: a classification task for k-NN. None: no k-NN.
+        task: a classification task for k-NN, of whose contrasts the views are taken. None: no k-NN, and all views.
         root: the cohort's folder, or several, as `load_task` takes them.
         cohort: plug-in of folders without a word.
         split: of `braindino split`, in place of the three-way one of seed 0.
         acknowledge: as for `fit`.
 
     Raises:
-        ValueError: two folders of one encoder, a task that does not classify or has no `root`; and as `analyze`.
+        ValueError: two folders of one encoder, a task that does not classify or has no `root`; and as `analyze` and
+            `design.of_task`.
         LeakageError: an encoder was pretrained on subjects that are asked and are not in `acknowledge`.
     """
     from braindino.pipeline.encode import read_features
@@ -201,6 +202,7 @@ def analyze_folders(
             raise ValueError(f"k-NN finds classes, but {task} is {question.kind}; give a classification task")
         for one in features.values():
             refuse_pretrained(question, one, concerned(question, one, acknowledge))
+        features = {name: of_task(question, one) for name, one in features.items()}
         labels = labels_of(question)
         train = {case.subject for case in question.cases_of("train")}
     analysis = analyze(features, labels, train)
