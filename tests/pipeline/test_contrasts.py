@@ -14,22 +14,9 @@ from braindino.pipeline.encode import read_features, write_features
 from braindino.pipeline.fit import fit
 from braindino.pipeline.predict import predict, read_predictions
 from braindino.pipeline.score import score
-from braindino.types import Features
-from people import question
+from people import features_of, question
 
 ORDER = ("FLAIR", "T1w", "T2w", "T1ce")
-
-
-def made(cases, contrasts, missing=None, views=2):
-    """Features of these cases: as many views of each contrast, whose numbers say case, contrast and view."""
-    rows = [(case.name, case.subject, "", "A", "ok", (missing or {}).get(case.name, "")) for case in cases]
-    table = pd.DataFrame(rows, columns=["case", "subject", "session", "site", "status", "missing"])
-    values = np.random.default_rng(0).normal(size=(len(cases), views * len(contrasts), 3)).astype(np.float16)
-    names = tuple(name for name in contrasts for _ in range(views))
-    for row, (*_, lacks) in enumerate(rows):
-        values[row, [name in lacks.split() for name in names]] = np.nan
-    place = np.tile(np.arange(values.shape[1], dtype=np.float32), (len(cases), 1))
-    return Features(values, place, table, "e", "0" * 8, "r", names)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +25,7 @@ def task():
 
 
 def test_the_views_of_the_task_are_taken_in_its_order(task):
-    features = made(task.cases, ORDER)
+    features = features_of(task.cases, ORDER)
     own = of_task(task, features)
     assert task.contrasts == ("T1ce", "FLAIR") and own.contrasts == ("T1ce", "T1ce", "FLAIR", "FLAIR")
     np.testing.assert_array_equal(own.values, features.values[:, [6, 7, 0, 1]])
@@ -47,13 +34,13 @@ def test_the_views_of_the_task_are_taken_in_its_order(task):
 
 
 def test_one_folder_serves_several_tasks_from_disk(tmp_path, task):
-    write_features(made(task.cases, ORDER), tmp_path / "f")
+    write_features(features_of(task.cases, ORDER), tmp_path / "f")
     features = read_features(tmp_path / "f")
     one = of_task(replace(task, contrasts=("T1w",)), features)
     assert one.contrasts == ("T1w", "T1w") and np.shares_memory(one.values, features.values)
     np.testing.assert_array_equal(one.values, features.values[:, 2:4])
     own = of_task(task, features)
-    alone = replace(made(task.cases, ("T1ce", "FLAIR")), values=own.values, position_mm=own.position_mm)
+    alone = replace(features_of(task.cases, ("T1ce", "FLAIR")), values=own.values, position_mm=own.position_mm)
     for head, asked in (("linear", Asked()), ("linear", Asked(fusion="concat")), ("attention_pool", Asked())):
         fitted = fit(task, features, head, asked=asked)
         assert fitted.contrasts == task.contrasts
@@ -65,28 +52,30 @@ def test_a_contrast_that_is_not_there_is_refused_by_name(task):
     with pytest.raises(
         ValueError, match="task idh asks T1ce, FLAIR, but the features are of T1w, FLAIR: no view of T1ce"
     ):
-        fit(task, made(task.cases, ("T1w", "FLAIR")))
+        fit(task, features_of(task.cases, ("T1w", "FLAIR")))
     with pytest.raises(ValueError, match="encode with --contrasts T1ce FLAIR"):
-        predict(task, made(task.cases, ("T1w",)), fit(task, made(task.cases, ORDER)))
+        predict(task, features_of(task.cases, ("T1w",)), fit(task, features_of(task.cases, ORDER)))
     with pytest.raises(ValueError, match=r"task sequence asks unknown, .* encode with --each-scan"):
-        of_task(question("sequence"), made(task.cases, ("T1w",)))
+        of_task(question("sequence"), features_of(task.cases, ("T1w",)))
 
 
 def test_a_joint_view_must_be_of_exactly_the_contrasts_of_the_task(task):
     lacking = task.cases[0].name
-    joint = made(task.cases, ("FLAIR+T1ce",), views=1)
+    joint = features_of(task.cases, ("FLAIR+T1ce",), views=1)
     joint.cases.loc[0, "missing"] = "FLAIR"
     assert of_task(task, joint) is joint
     assert used(task, joint, task.cases)[:2] == ["T1ce", "T1ce+FLAIR"] and lacking == task.cases[0].name
     assert fit(task, joint).contrasts == ("FLAIR+T1ce",)
     for name in ("FLAIR+T1ce+T1w", "FLAIR+T1w"):
         with pytest.raises(ValueError, match="no view of T1ce or FLAIR alone"):
-            of_task(task, made(task.cases, (name,), views=1))
+            of_task(task, features_of(task.cases, (name,), views=1))
 
 
 def test_the_column_says_what_a_case_was_answered_on(tmp_path, task):
     tested = [case.name for case in task.cases_of("test")]
-    features = made(task.cases, ORDER, missing={tested[0]: "T1ce T1w", tested[1]: "T1ce FLAIR", tested[2]: "T1w"})
+    features = features_of(
+        task.cases, ORDER, missing={tested[0]: "T1ce T1w", tested[1]: "T1ce FLAIR", tested[2]: "T1w"}
+    )
     features.cases.loc[features.cases["case"] == tested[3], "status"] = "truncated"
     table = predict(task, features, fit(task, features)).table.set_index("case")
     assert table.loc[tested[0], "contrasts"] == "FLAIR" and np.isfinite(table.loc[tested[0], "output_mutant"])
@@ -96,7 +85,7 @@ def test_the_column_says_what_a_case_was_answered_on(tmp_path, task):
 
 
 def test_age_and_sex_are_of_no_contrast_and_do_not_hide_those_of_the_images(task):
-    plain = made(task.cases, ORDER, missing={case.name: "T1ce" for case in task.cases_of("test")[::2]})
+    plain = features_of(task.cases, ORDER, missing={case.name: "T1ce" for case in task.cases_of("test")[::2]})
     clinical = clinical_features(task)
     tables = [predict(task, one, fit(task, one)).table for one in (clinical, plain)]
     assert set(tables[0]["contrasts"]) == {""} and set(tables[1]["contrasts"]) == {"FLAIR", "T1ce+FLAIR"}

@@ -24,6 +24,7 @@ from braindino.pipeline.encode import (
     read_patches,
 )
 from braindino.pipeline.encoding import rows
+from braindino.pipeline.features import identity
 from braindino.pipeline.fit import fit, load_task
 from braindino.pipeline.predict import predict
 from braindino.record import read_record
@@ -256,6 +257,7 @@ def test_variants_are_named_and_listed(weights, capsys):
         load_encoder("braindino")
     exact, brain = load_encoder("braindino", weights), load_encoder("braindino", weights, variant="brain")
     assert exact.digest() != brain.digest() == load_encoder("braindino", weights, variant="brain").digest()
+    assert [identity(one, How(("T1w",)))["variant"] for one in (exact, brain)] == ["exact", "brain"]
     main(["list", "encoders"])
     assert "--variant exact | brain (the first is the default)" in capsys.readouterr().out
 

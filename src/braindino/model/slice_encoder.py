@@ -18,7 +18,8 @@ from braindino.volume.recipe import Recipe
 
 BATCH_PIXELS = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
 """Pixels per forward pass, by device: what a core's cache holds is faster. Changes no result but by rounding."""
-VARIANTS = ("exact", "brain")
+VARIANTS = ("exact", "brain", "published", "paper")
+"""Of the plug-ins. `published` and `paper` are exact and differ by their recipe or weights."""
 BRAIN_BATCH = 8
 """Slices that the variant `brain` computes at once, on every device, since it keeps the patches of all of them."""
 
@@ -39,8 +40,8 @@ class SliceEncoder:
     model: VisionTransformer
     recipe: Recipe
     variant: str = "exact"
-    """`exact`, or `brain`: patches that are background in all of `BRAIN_BATCH` slices in a row take no part. Several
-    times faster, CLS only, and another encoder: a head learned on one does not serve the other."""
+    """That of the plug-in. `brain`: patches that are background in all of `BRAIN_BATCH` slices in a row take no part.
+    Several times faster, CLS only, and another encoder: a head learned on one does not serve the other."""
     seen: frozenset[str] | None = None
     """Digests of the subjects that it was pretrained on; None where its file does not tell."""
 
@@ -56,7 +57,7 @@ class SliceEncoder:
                 f"{self.recipe.neighbours} gives {channels}"
             )
         if self.variant not in VARIANTS:
-            raise ValueError(f"variant is {self.variant!r}, expected {' or '.join(VARIANTS)}")
+            raise ValueError(f"variant is {self.variant!r}, expected {', '.join(VARIANTS)}")
         self.model.eval().requires_grad_(False)
 
     @property
@@ -65,13 +66,13 @@ class SliceEncoder:
         return self.model.config.dim
 
     def digest(self) -> str:
-        """SHA-256 over all weights, and over the variant where that is not `exact`."""
+        """SHA-256 over all weights, and over the variant where that is `brain`."""
         found = digest(self.model)
-        return found if self.variant == "exact" else sha256(f"{found} {self.variant}".encode()).hexdigest()
+        return sha256(f"{found} {self.variant}".encode()).hexdigest() if self.variant == "brain" else found
 
     def _kept(self, images: Float[Tensor, "batch channel row column"]) -> Bool[Tensor, " patch"] | None:
         """The patches that are not background in all images, for the variant `brain`."""
-        if self.variant == "exact":
+        if self.variant != "brain":
             return None
         patch = self.model.config.patch_size
         seen = (images != self.recipe.background).any(dim=1).any(dim=0)
@@ -88,14 +89,14 @@ class SliceEncoder:
     @torch.inference_mode()
     def tokens_of(self, prepared: Volume, *, patches: bool = False) -> Tokens:
         """Tokens of a prepared volume: the second half of `tokens`."""
-        if patches and self.variant != "exact":
+        if patches and self.variant == "brain":
             raise ValueError(f"variant {self.variant!r} gives CLS tokens only; use the variant 'exact' for patches")
         pictures = to_slices(prepared.voxels)
         channels, (rows, columns) = self.model.config.in_channels, pictures.shape[2:]
         views = pictures.reshape(len(pictures), -1, channels, rows, columns).transpose(1, 0, 2, 3, 4)
         slices = views.reshape(-1, channels, rows, columns)
         device = next(self.model.parameters()).device
-        size = images_at_once(device, self.recipe.size_px) if self.variant == "exact" else BRAIN_BATCH
+        size = BRAIN_BATCH if self.variant == "brain" else images_at_once(device, self.recipe.size_px)
         cls: list[np.ndarray] = []
         storage: list[np.ndarray] = []
         patch: list[np.ndarray] = []

@@ -20,6 +20,7 @@ from braindino.pipeline.sources import read_root, together
 from braindino.pipeline.split import read_split
 from braindino.progress import note
 from braindino.record import read_record, write_bytes, write_record
+from braindino.stats.names import encoder_name, head_name
 from braindino.tasks import divided, learned, training_cases
 from braindino.types import Case, Encoder, Features, Head, Task
 
@@ -54,6 +55,15 @@ class FittedHead:
     """Of the task's split."""
     steps: int = 0
     """Of training, as asked for; 0: the head's own number."""
+    variant: str = ""
+    """Of the encoder; "" where it has but one, or where it was not told (heads of earlier versions)."""
+
+    @property
+    def model(self) -> tuple[str, str]:
+        """What tables call it: encoder and head (see `stats.names`)."""
+        asked = self.asked
+        encoder = encoder_name(self.encoder, self.variant, self.pooling, asked.fusion)
+        return encoder, head_name(self.name, asked.combat, asked.calibrate)
 
 
 def load_task(
@@ -150,7 +160,7 @@ def fit(
         named = (features.encoder, features.encoder_digest, features.recipe, features.pooling)
         contrasts = tuple(dict.fromkeys(features.contrasts))
     subjects = tuple(sorted({case.subject for case in train}))
-    about = {"cohort": task.cohort, "protocol": task.protocol}
+    about = {"cohort": task.cohort, "protocol": task.protocol, "variant": getattr(features, "variant", "")}
     return FittedHead(
         fitted, head, task.name, *named, fraction, seed, contrasts, subjects, asked, around, steps=steps, **about
     )

@@ -84,7 +84,7 @@ def plan_paper(
         protocol: of every split, `three_way` or `paper`.
 
     Raises:
-        ValueError: an unknown word or task.
+        ValueError: an unknown word or task, or an encoder and variant twice.
     """
     studies, missing = planned(roots, only, protocol)
     found, absent = [], []
@@ -93,6 +93,9 @@ def plan_paper(
             found.append(Rival.of(word, weights))
         except (ValueError, OSError) as error:
             absent.append(f"encoder {word}: {error}")
+    names = [rival.name for rival in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"encoder {twice[0]} is given twice; tables could not tell the two apart")
     return PaperPlan(tuple(studies), tuple(found), tuple(missing), tuple(absent), tuple(sorted(set(fractions))), draws)
 
 

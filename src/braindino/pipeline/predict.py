@@ -15,6 +15,7 @@ from braindino.pipeline.leakage import pretrained, refuse_pretrained, refuse_tra
 from braindino.pipeline.live import answers
 from braindino.progress import progress
 from braindino.record import NO_ROOM, read_record, read_table, write_record, write_table
+from braindino.stats.names import encoder_name
 from braindino.tasks import known, reported
 from braindino.types import Case, Encoder, Features, Predictions, Split, Task
 
@@ -45,8 +46,8 @@ def predict(
         acknowledge: as for `fit`.
 
     Raises:
-        ValueError: another task, encoder, recipe, pooling or contrasts than the head was learned on, no cases, or
-            none of them from a site that the head's ComBat knows.
+        ValueError: another task, encoder, variant, recipe, pooling or contrasts than the head was learned on, no cases,
+            or none of them from a site that the head's ComBat knows.
         LeakageError: the head was trained on a subject that is not a training subject here (it was fitted with another
             split), or the encoder was pretrained on one that is reported on and is not in `acknowledge`.
     """
@@ -87,6 +88,9 @@ def _fitting(
         raise ValueError(
             "the head was learned on other encoder weights, another recipe or another pooling; fit it again on these"
         )
+    told = (fitted.variant, getattr(features, "variant", ""))
+    if all(told) and len({encoder_name(fitted.encoder, one) for one in told}) > 1:
+        raise ValueError(f"the head was learned on variant {told[0]!r}, not on {told[1]!r}; fit it again on these")
     if contrasts != fitted.contrasts:
         had, given = ", ".join(fitted.contrasts), ", ".join(contrasts)
         raise ValueError(f"the head was learned on {had}, but task {task.name} takes {given} here; fit it again")
@@ -145,8 +149,7 @@ def _table(
         "task": task.name,
         "kind": task.kind,
         "metric": task.metric,
-        "encoder": fitted.encoder if fitted.asked.fusion == "mean" else f"{fitted.encoder}+{fitted.asked.fusion}",
-        "head": fitted.name,
+        **dict(zip(("encoder", "head"), fitted.model, strict=True)),
         "fraction": fitted.fraction,
         "seed": fitted.seed,
         "perturbation": change[0],
