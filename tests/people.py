@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from braindino import catalog
-from braindino.types import Case, Scan
+from braindino.types import Case, Features, Scan
 
 CONTRASTS = ("T1w", "T1ce", "T2w", "FLAIR")
 COLUMN = {
@@ -44,3 +45,16 @@ def question(name, *, order=1, seed=0, family=0):
         row |= {"family": f"f{number // family}"} if family else {}
         found.append(replace(case, participant={**case.participant, **row}))
     return catalog.load("tasks", name).build("c", tuple(found[::order]), seed)
+
+
+def features_of(cases, contrasts, missing=None, views=2, **about):
+    """Random features of these cases: as many views of each contrast, NaN for those that a case lacks."""
+    rows = [(case.name, case.subject, "", "A", "ok", (missing or {}).get(case.name, "")) for case in cases]
+    table = pd.DataFrame(rows, columns=["case", "subject", "session", "site", "status", "missing"])
+    values = np.random.default_rng(0).normal(size=(len(cases), views * len(contrasts), 3)).astype(np.float16)
+    names = tuple(name for name in contrasts for _ in range(views))
+    for row, (*_, lacks) in enumerate(rows):
+        values[row, [name in lacks.split() for name in names]] = np.nan
+    place = np.tile(np.arange(values.shape[1], dtype=np.float32), (len(cases), 1))
+    told = {"encoder": "e", "encoder_digest": "0" * 8, "recipe": "r"} | about
+    return Features(values, place, table, contrasts=names, **told)

@@ -134,7 +134,8 @@ class Encoder(Protocol):
         `patches` asks for patch and storage tokens too, `every_slice` for one view per `recipe.spacing_mm` (a 3-D
         encoder always sees the whole box). An encoder may split this in two: `prepare(volume) -> Volume` and
         `tokens_of(prepared) -> Tokens`; then `encode` prepares the next case while one is computed. One that joins all
-        contrasts of a volume in one view says so by an attribute `joint`, which is True.
+        contrasts of a volume in one view says so by an attribute `joint`, which is True; one of a plug-in with several
+        variants tells its own by an attribute `variant`.
         """
         ...
 
@@ -164,7 +165,7 @@ class Features:
     seed: int = 0
     """Of the perturbation."""
     variant: str = ""
-    """Variant of the encoder."""
+    """Variant of the encoder; "" where it has but one."""
     patch: Path | None = None
     """Folder with the patch tokens of each case, `<row>.npy` (view, patch, dim) float16; None: not asked for."""
     seen: frozenset[str] | None = None

@@ -92,6 +92,7 @@ def test_published_is_the_middle_of_the_array_and_brain_centred_that_of_the_brai
 
 def test_paper_sends_each_contrast_through_the_tokens_of_t1(weights, shallow, volume):
     paper = replace(load(weights, "paper"), model=shallow.model)
+    assert paper.variant == "paper" and shallow.variant == "published"
     tokens = paper.tokens(volume, patches=True)
     assert tokens.contrasts == ("T1w", "FLAIR") and tokens.cls.shape == (2, 768) and tokens.patch.shape == (2, 512, 768)
     box = to_box(volume, paper.recipe)

@@ -88,6 +88,7 @@ def test_its_feature_is_token_0_or_the_mean(shallow, volume):
 
 def test_variants_of_the_second_generation(second, encoder):
     mean, paper = load(second, "mean"), load(second, "paper")
+    assert (encoder.variant, mean.variant, paper.variant) == ("first", "mean", "paper")
     assert (encoder.pool, mean.pool, paper.pool) == ("first", "mean", "first")
     assert encoder.recipe == mean.recipe != paper.recipe
     assert (paper.recipe.orientation, paper.recipe.intensity, paper.recipe.spacing_mm) == ("SRA", "paper", None)

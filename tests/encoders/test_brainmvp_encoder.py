@@ -148,6 +148,7 @@ def test_a_view_is_the_mean_of_the_map_of_one_contrast(encoder, volume, variant)
 
 def test_recipes_are_those_of_their_sources(encoder, file):
     assert encoder.recipe == RECIPES["published"] and load(file, "paper").recipe == RECIPES["paper"]
+    assert encoder.variant == "published" and load(file, "paper").variant == "paper"
     published, paper = RECIPES["published"], RECIPES["paper"]
     assert (published.orientation, published.spacing_mm, published.intensity) == ("RAS", 1.0, "percentile")
     assert (published.extent, published.size, published.size_rule) == ("foreground", (16, 16, 16), "multiple")

@@ -149,6 +149,7 @@ def test_vectors_are_those_of_transformers_on_the_same_slices(tmp_path, volume, 
 def test_variants_differ_in_their_digest_and_the_default_is_the_published_one(tmp_path):
     path = written(tmp_path, layouts.official(patch=16))
     default, published, paper = (load("dinov3", path, variant) for variant in ("", "published", "paper"))
+    assert (default.variant, published.variant, paper.variant) == ("published", "published", "paper")
     assert default.digest() == published.digest() != paper.digest()
     assert published.recipe.size_px == paper.recipe.size_px == 224
     assert (published.recipe.clip_percent, paper.recipe.clip_percent) == ((0.5, 99.5), (1, 99))

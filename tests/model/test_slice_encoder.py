@@ -99,5 +99,5 @@ def test_the_variant_brain_leaves_out_background(volume):
     assert np.allclose(tight.tokens(volume).cls[middle], same.tokens(volume).cls[middle], atol=1e-5)
     with pytest.raises(ValueError, match="gives CLS tokens only"):
         brain.tokens(volume, patches=True)
-    with pytest.raises(ValueError, match="variant is 'skull', expected exact, bf16 or brain"):
+    with pytest.raises(ValueError, match="variant is 'skull', expected exact, bf16, brain"):
         replace(exact, variant="skull")

@@ -191,8 +191,8 @@ def test_what_has_no_meaning_is_refused():
         fit(regression, features, asked=Asked(coverage=90))
     with pytest.raises(ValueError, match="needs 99 validation subjects"):
         fit(regression, features, asked=Asked(coverage=0.99))
-    with pytest.raises(ValueError, match="learned on T1w, the features are of FLAIR"):
-        predict(regression, replace(features, contrasts=("FLAIR",) * 3), fit(regression, features))
+    with pytest.raises(ValueError, match="learned on T1w, FLAIR, but task planted takes T1w here; fit it again"):
+        predict(regression, features, replace(fit(regression, features), contrasts=("T1w", "FLAIR")))
     with pytest.raises(ValueError, match="dense head does not use them"):
         Asked(combat=True).check(replace(regression, kind="segmentation"))
 

@@ -24,6 +24,7 @@ from braindino.pipeline.encode import (
     read_patches,
 )
 from braindino.pipeline.encoding import rows
+from braindino.pipeline.features import identity
 from braindino.pipeline.fit import fit, load_task
 from braindino.pipeline.predict import predict
 from braindino.record import read_record
@@ -257,6 +258,7 @@ def test_variants_are_named_and_listed(weights, capsys):
     exact, wide, brain = (load_encoder("braindino", weights, variant=name) for name in ("exact", "bf16", "brain"))
     assert len({exact.digest(), wide.digest(), brain.digest()}) == 3
     assert brain.digest() == load_encoder("braindino", weights, variant="brain").digest()
+    assert [identity(one, How(("T1w",)))["variant"] for one in (exact, wide, brain)] == ["exact", "bf16", "brain"]
     main(["list", "encoders"])
     assert "--variant exact | bf16 | brain (the first is the default)" in capsys.readouterr().out
 

@@ -168,6 +168,7 @@ def test_the_flags_stand_at_the_paper_s_fractions(tmp_path):
 
 def test_words_of_an_encoder(weights):
     assert Rival.of("braindino@brain", weights).name == "braindino@brain"
+    assert Rival.of("braindino@exact", weights).name == "braindino"
     assert Rival.of(f"random_init={weights}", None).choice.weights == weights
     assert not Rival.of("regions", weights).slices
     with pytest.raises(ValueError, match="unknown encoder 'regoins'; did you mean 'regions'"):
@@ -180,6 +181,7 @@ def test_bad_words_are_told(tmp_path, cohort, capsys):
         (f"--root synthetc={cohort}", "did you mean 'synthetic'"),
         (f"--root synthetic={cohort} --tasks brain_aeg", "did you mean 'brain_age'"),
         (f"--root synthetic={cohort} --encoders braindino", "encoder braindino"),
+        (f"--root synthetic={cohort} --encoders regions regions@default", "encoder regions is given twice"),
         ("--root ixi=/nowhere --tasks brain_age", "no task can be run: brain_age needs --root long579=FOLDER"),
     ):
         with pytest.raises(SystemExit):

@@ -50,6 +50,15 @@ def test_nothing_is_said_of_leakage_where_the_run_was_made_from_another_corpus()
         ("braindino", "linear", ("linear", "prior"), "braindino"),
         ("braindino", "linear", ("linear", "cox"), "braindino, linear"),
         ("braindino", "prior", (), "prior"),
+        ("braindino", "prior+combat", (), "prior (ComBat)"),
+        ("braindino+concat", "cox+combat", (), "braindino (contrasts concatenated), cox (ComBat)"),
+        (
+            "braindino@brain+mean_patch+weighted",
+            "linear",
+            ("linear", "prior+combat"),
+            "braindino (brain, patch mean, contrasts weighted)",
+        ),
+        ("random_init", "linear+combat+isotonic", ("linear",), "random init, linear (ComBat, isotonic)"),
     ],
 )
 def test_models_in_words(encoder, head, others, label):

@@ -100,6 +100,24 @@ def test_in_short_counts_what_holds_and_says_plainly_when_nothing_does():
     assert "No encoder beat" not in text and in_short([]) == ""
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "baseline"),
+    [
+        ("braindino+concat/linear", "random_init+concat/linear", "random_init"),
+        ("braindino@brain+concat/linear", "random_init+concat/linear", "random_init"),
+        ("braindino@brain/linear", "random_init@brain/linear", "random_init"),
+        ("braindino+concat/linear", "random_init/linear", ""),
+        ("braindino/linear", "random_init@brain/linear", ""),
+        ("braindino/linear+combat", "random_init/linear", ""),
+        ("braindino/linear+combat", "braindino/prior+combat", "prior"),
+        ("braindino/linear", "clinical+concat/mlp", "clinical"),
+        ("random_init+concat/linear", "braindino/prior", ""),
+    ],
+)
+def test_a_baseline_is_known_by_its_plug_in_and_done_alike(a, b, baseline):
+    assert [one.baseline for one in contests(compared((a, b, 1.0, 0.5, 1.5, 0.01)))] == [baseline] * bool(baseline)
+
+
 def answers(kind, head="linear", **columns):
     base = {"task": "age", "kind": kind, "encoder": "e", "head": head, "fraction": 1.0, "seed": 0, "status": "ok"}
     base |= {"perturbation": "none", "severity": 0, "split": "test"}

@@ -59,6 +59,8 @@ class JointEncoder:
     dim: int = DIM
     patch: int = PATCH
     """Voxels of the box along each side of a patch."""
+    variant: str = "published"
+    """One of `VARIANTS`."""
 
     def digest(self) -> str:
         """SHA-256 over all weights."""
@@ -125,7 +127,7 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> JointEnco
     with torch.device("meta"):
         model = JointViT(found)
     report = load_published(path, content, prefix, model, layout_of(len(found)))
-    return JointEncoder(model, RECIPES[kind], kind != "paper", report)
+    return JointEncoder(model, RECIPES[kind], kind != "paper", report, variant=kind)
 
 
 def layout_of(contrasts: int) -> Layout:

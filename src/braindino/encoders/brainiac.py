@@ -77,7 +77,7 @@ def _second(path: Path, content: dict[str, object], prefix: str, variant: str) -
         model = VolumeViT()
     report = load_published(path, content, prefix, model, V2)
     recipe, pool = PAPER if variant == "paper" else RECIPE, POOL[variant]
-    return VolumeEncoder("brainiac", model, 768, recipe, 16, pool, report, LICENCE, DOMAIN)
+    return VolumeEncoder("brainiac", model, 768, recipe, 16, pool, report, LICENCE, DOMAIN, variant)
 
 
 def _first(path: Path, content: dict[str, object], prefix: str, variant: str) -> VolumeEncoder:

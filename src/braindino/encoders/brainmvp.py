@@ -61,4 +61,4 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> VolumeEnc
         model = UniFormer()
     report = load_published(path, content, prefix, model, LAYOUT)
     recipe = RECIPES[kind]
-    return VolumeEncoder("brainmvp", model, DIMS[-1], recipe, SIDE, "mean", report, LICENCE, DOMAIN)
+    return VolumeEncoder("brainmvp", model, DIMS[-1], recipe, SIDE, "mean", report, LICENCE, DOMAIN, kind)

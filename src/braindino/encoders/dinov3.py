@@ -61,4 +61,4 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
     with torch.device("meta"):
         model = VisionTransformer(config)
     model.load_state_dict(state, assign=True)
-    return SliceEncoder("dinov3", model, RECIPES[kind])
+    return SliceEncoder("dinov3", model, RECIPES[kind], kind)

@@ -51,4 +51,4 @@ def load(weights: Path | None, *, seed: int = 0, variant: str = "") -> SliceEnco
     with torch.device("meta"):
         model = VisionTransformer(config)
     model.load_state_dict(state, assign=True)
-    return SliceEncoder("meddinov3", model, RECIPES[kind])
+    return SliceEncoder("meddinov3", model, RECIPES[kind], kind)

@@ -19,7 +19,10 @@ from braindino.volume.recipe import Recipe
 
 BATCH_PIXELS = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
 """Pixels per forward pass, by device: what a core's cache holds is faster. Changes no result but by rounding."""
-VARIANTS = ("exact", "bf16", "brain")
+VARIANTS = ("exact", "bf16", "brain", "published", "paper")
+"""Of the plug-ins. `published` and `paper` are exact and differ by their recipe or weights."""
+OTHERS = ("bf16", "brain")
+"""Variants that are other encoders: a head learned on one does not serve another."""
 BRAIN_BATCH = 8
 """Slices that the variant `brain` computes at once, on every device, since it keeps the patches of all of them."""
 
@@ -40,9 +43,9 @@ class SliceEncoder:
     model: VisionTransformer
     recipe: Recipe
     variant: str = "exact"
-    """`exact`; `bf16`: linear layers and attention in bfloat16; `brain`: patches that are background in all of
-    `BRAIN_BATCH` slices in a row take no part, CLS only. Both are faster where a CPU (or GPU) has such instructions or
-    a slice much background, and other encoders: a head learned on one does not serve the other."""
+    """That of the plug-in. `bf16`: linear layers and attention in bfloat16. `brain`: patches that are background in all
+    of `BRAIN_BATCH` slices in a row take no part, CLS only. Both are faster where a CPU (or GPU) has such instructions
+    or a slice much background."""
     seen: frozenset[str] | None = None
     """Digests of the subjects that it was pretrained on; None where its file does not tell."""
 
@@ -58,7 +61,7 @@ class SliceEncoder:
                 f"{self.recipe.neighbours} gives {channels}"
             )
         if self.variant not in VARIANTS:
-            raise ValueError(f"variant is {self.variant!r}, expected {', '.join(VARIANTS[:-1])} or {VARIANTS[-1]}")
+            raise ValueError(f"variant is {self.variant!r}, expected {', '.join(VARIANTS)}")
         self.model.eval().requires_grad_(False)
 
     @property
@@ -67,9 +70,9 @@ class SliceEncoder:
         return self.model.config.dim
 
     def digest(self) -> str:
-        """SHA-256 over all weights, and over the variant where that is not `exact`."""
+        """SHA-256 over all weights, and over the variant where that is another encoder."""
         found = digest(self.model)
-        return found if self.variant == "exact" else sha256(f"{found} {self.variant}".encode()).hexdigest()
+        return sha256(f"{found} {self.variant}".encode()).hexdigest() if self.variant in OTHERS else found
 
     @cached_property
     def _computing(self) -> VisionTransformer:

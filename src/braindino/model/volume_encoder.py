@@ -36,6 +36,8 @@ class VolumeEncoder:
     """Terms of the weights."""
     domain: str
     """What the weights were trained on, to stand beside results."""
+    variant: str = ""
+    """That of the plug-in; "" where these weights have but one."""
 
     def digest(self) -> str:
         """SHA-256 over all weights."""

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from braindino.pipeline.design import targets
+from braindino.pipeline.design import of_task, targets
 from braindino.pipeline.leakage import concerned, refuse_pretrained
 from braindino.pipeline.pooling import pooled
 from braindino.record import read_record, read_table, write_record, write_table
 from braindino.stats.comparisons import holm, mcnemar
 from braindino.stats.intervals import interval
 from braindino.stats.metrics import METRICS
+from braindino.stats.names import encoder_name
 from braindino.stats.representation import effective_rank, knn_votes, linear_cka, probe
 from braindino.tasks import reported
 from braindino.types import Features, Task
@@ -173,25 +174,30 @@ def analyze_folders(
     """Analyse features folders and write the analysis to `out`.
 
     Args:
-        folders: made by `encode`, one per encoder.
+        folders: made by `encode`, one per encoder, variant and pooling, by which the tables name them.
         out: the analysis folder.
-        task: a classification task for k-NN. None: no k-NN.
+        task: a classification task for k-NN, of whose contrasts the views are taken. None: no k-NN, and all views.
         root: the cohort's folder, or several, as `load_task` takes them.
         cohort: plug-in of folders without a word.
         split: of `braindino split`, in place of the three-way one of seed 0.
         acknowledge: as for `fit`.
 
     Raises:
-        ValueError: two folders of one encoder, a task that does not classify or has no `root`; and as `analyze`.
+        ValueError: two folders of one encoder, variant and pooling, a task that does not classify or has no `root`;
+            and as `analyze` and `design.of_task`.
         LeakageError: an encoder was pretrained on subjects that are asked and are not in `acknowledge`.
     """
     from braindino.pipeline.encode import read_features
     from braindino.pipeline.fit import load_task
     from braindino.record import claimed, fingerprint
 
-    features = {(one := read_features(folder)).encoder: one for folder in folders}
+    read = [read_features(folder) for folder in folders]
+    features = {encoder_name(one.encoder, one.variant, one.pooling): one for one in read}
     if len(features) < len(folders):
-        raise ValueError(f"{len(folders)} folders hold features of {len(features)} encoders only; give one for each")
+        raise ValueError(
+            f"{len(folders)} folders hold features of {len(features)} encoders only; give one for each encoder, "
+            "variant and pooling"
+        )
     labels, train = None, set()
     if task is not None:
         if not root:
@@ -201,6 +207,7 @@ def analyze_folders(
             raise ValueError(f"k-NN finds classes, but {task} is {question.kind}; give a classification task")
         for one in features.values():
             refuse_pretrained(question, one, concerned(question, one, acknowledge))
+        features = {name: of_task(question, one) for name, one in features.items()}
         labels = labels_of(question)
         train = {case.subject for case in question.cases_of("train")}
     analysis = analyze(features, labels, train)

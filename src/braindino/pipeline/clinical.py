@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from braindino.pipeline.design import TABLE
 from braindino.pipeline.encoding import OK, Row
 from braindino.pipeline.features import case_table
 from braindino.record import digest
@@ -32,7 +33,7 @@ def clinical_features(task: Task) -> Features:
         encoder=NAME,
         encoder_digest=digest([names, typical]),
         recipe="participants",
-        contrasts=("table",),
+        contrasts=(TABLE,),
         seen=frozenset(),
     )
 

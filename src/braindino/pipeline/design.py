@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -13,9 +13,15 @@ from braindino.fitting.combat import Combat
 from braindino.fitting.fusion import ContrastWeights, Means
 from braindino.heads import Views
 from braindino.pipeline.pooling import Fusion, by_contrast, pooled
+from braindino.tasks import UNKNOWN
 from braindino.types import Case, Features, Task
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Needs = Literal["cls", "views", "patch", "gradient"]
+TABLE = "table"
+"""The contrast of what the participants table tells: no image, so that it serves every task (`pipeline.clinical`)."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,59 @@ class Design:
         if isinstance(self.x, Views):
             return replace(self, x=replace(self.x, values=combat.apply(self.x.values, self.sites)))
         return replace(self, x=combat.apply(self.x, self.sites))
+
+
+def of_task(task: Task, features: Features) -> Features:
+    """The features with the views of the task's own contrasts alone, in the task's order.
+
+    A view of several contrasts at once ("T1w+FLAIR") must be of exactly the task's. A case that has none of them is one
+    that was not encoded. Views that stand side by side are not copied, so that they are still read as they are used.
+
+    Raises:
+        ValueError: the features lack a contrast of the task, or hold it only in one view with others.
+    """
+    held, asked = list(dict.fromkeys(features.contrasts)), task.contrasts
+    if held == [TABLE] or all({*name.split("+")} == {*asked} for name in held):
+        return features
+    if lacking := [name for name in asked if name not in held]:
+        how = "--each-scan" if asked == (UNKNOWN,) else f"--contrasts {' '.join(asked)}"
+        raise ValueError(
+            f"task {task.name} asks {', '.join(asked)}, but the features are of {', '.join(held)}: no view of "
+            f"{' or '.join(lacking)} alone; encode with {how}"
+        )
+    places = [n for name in asked for n, own in enumerate(features.contrasts) if own == name]
+    if places == [*range(len(features.contrasts))]:
+        return features
+    window = slice(places[0], places[-1] + 1) if places == [*range(places[0], places[-1] + 1)] else places
+    cases = features.cases.copy()
+    for row, lacks in enumerate(_lacks(cases)):
+        if cases["status"].iloc[row] == "ok" and {*asked} <= lacks:
+            cases.loc[cases.index[row], "status"] = f"{cases['case'].iloc[row]} has no {', '.join(asked)}"
+    values, positions = features.values[:, window], features.position_mm[:, window]
+    contrasts = tuple(features.contrasts[n] for n in places)
+    return replace(features, values=values, position_mm=positions, contrasts=contrasts, cases=cases, patch=None)
+
+
+def used(task: Task, features: Features, cases: Sequence[Case]) -> list[str]:
+    """Of which contrasts of the task the features of each case were made, as "T1w+FLAIR"; "" where of no image.
+
+    Of a case that was not encoded, the contrasts of its scans.
+    """
+    if {*features.contrasts} == {TABLE}:
+        return [""] * len(cases)
+    rows, lacks = rows_of(features), _lacks(features.cases)
+    return [
+        "+".join(name for name in task.contrasts if name not in lacks[rows[case.name]])
+        if case.name in rows
+        else "+".join(scan.contrast for scan in case.scans)
+        for case in cases
+    ]
+
+
+def _lacks(cases: pd.DataFrame) -> list[set[str]]:
+    """The contrasts that each case lacks."""
+    missing = cases["missing"] if "missing" in cases else [""] * len(cases)
+    return [set(str(names).split()) for names in missing]
 
 
 def design(

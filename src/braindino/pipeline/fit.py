@@ -13,13 +13,14 @@ from braindino import catalog
 from braindino.fitting.combat import fit_combat
 from braindino.fitting.fusion import ContrastWeights, fit_weights
 from braindino.pipeline.around import Around, Asked, fit_after, from_state, known_sites
-from braindino.pipeline.design import covariates, design, encoded, means_of, targets
+from braindino.pipeline.design import covariates, design, encoded, means_of, of_task, targets
 from braindino.pipeline.leakage import refuse_pretrained
 from braindino.pipeline.live import labelled
 from braindino.pipeline.sources import read_root, together
 from braindino.pipeline.split import read_split
 from braindino.progress import note
 from braindino.record import read_record, write_bytes, write_record
+from braindino.stats.names import encoder_name, head_name
 from braindino.tasks import divided, learned, training_cases
 from braindino.types import Case, Encoder, Features, Head, Task
 
@@ -42,7 +43,7 @@ class FittedHead:
     fraction: float
     seed: int
     contrasts: tuple[str, ...]
-    """Those of the features, in their order; () for a head on patch tokens."""
+    """Those of the views that it learned on, in their order: the task's own; () for a head on patch tokens."""
     subjects: tuple[str, ...]
     """The training subjects."""
     asked: Asked
@@ -54,6 +55,15 @@ class FittedHead:
     """Of the task's split."""
     steps: int = 0
     """Of training, as asked for; 0: the head's own number."""
+    variant: str = ""
+    """Of the encoder; "" where it has but one, or where it was not told (heads of earlier versions)."""
+
+    @property
+    def model(self) -> tuple[str, str]:
+        """What tables call it: encoder and head (see `stats.names`)."""
+        asked = self.asked
+        encoder = encoder_name(self.encoder, self.variant, self.pooling, asked.fusion)
+        return encoder, head_name(self.name, asked.combat, asked.calibrate)
 
 
 def load_task(
@@ -110,7 +120,8 @@ def fit(
 
     Args:
         task: the question, with its split.
-        features: cached features, or the encoder itself for a head that needs patch tokens or trains in a copy of it.
+        features: cached features, of which the views of the task's own contrasts are taken; or the encoder itself for a
+            head that needs patch tokens or trains in a copy of it.
         head: plug-in name (see `braindino list heads`).
         fraction: share of the training subjects, stratified and nested.
         seed: which draw of that share, and the head's own randomness; the split has a seed of its own.
@@ -120,9 +131,9 @@ def fit(
         steps: of training, for heads that have a constant `STEPS`; 0: that many.
 
     Raises:
-        ValueError: a head that does not serve the task's kind, features that lack every training case, encoder weights
-            that changed while fitting (frozen is a fact), steps for a head that has none, or what `asked` says has no
-            meaning or too few subjects.
+        ValueError: a head that does not serve the task's kind, features that lack every training case or a contrast of
+            the task (see `design.of_task`), encoder weights that changed while fitting (frozen is a fact), steps for a
+            head that has none, or what `asked` says has no meaning or too few subjects.
         LeakageError: the encoder was pretrained on subjects that are reported on and are not in `acknowledge`.
     """
     refuse_pretrained(task, features, acknowledge)
@@ -144,25 +155,15 @@ def fit(
     else:
         if not isinstance(features, Features):
             raise ValueError(f"head {head!r} learns on cached features: run encode first")
-        _tell_contrasts(task, features)
+        features = of_task(task, features)
         fitted, around = _on_features(task, features, head, train, seed, asked)
         named = (features.encoder, features.encoder_digest, features.recipe, features.pooling)
         contrasts = tuple(dict.fromkeys(features.contrasts))
     subjects = tuple(sorted({case.subject for case in train}))
-    about = {"cohort": task.cohort, "protocol": task.protocol}
+    about = {"cohort": task.cohort, "protocol": task.protocol, "variant": getattr(features, "variant", "")}
     return FittedHead(
         fitted, head, task.name, *named, fraction, seed, contrasts, subjects, asked, around, steps=steps, **about
     )
-
-
-def _tell_contrasts(task: Task, features: Features) -> None:
-    """Say where features of images are not of the very contrasts that the task asks."""
-    given = list(dict.fromkeys(name for contrast in features.contrasts for name in contrast.split("+")))
-    if {*given} & {*task.contrasts} and {*given} != {*task.contrasts}:
-        note(
-            f"task {task.name} asks {', '.join(task.contrasts)}, but the features are of {', '.join(given)}, on all of "
-            f"which the head learns; for the task as it is: encode --contrasts {' '.join(task.contrasts)}"
-        )
 
 
 def _on_encoder(

@@ -97,7 +97,7 @@ def plan_paper(
         heads: plug-ins in place of those of `studies.HEADS`, each on the tasks that it serves.
 
     Raises:
-        ValueError: an unknown word or task.
+        ValueError: an unknown word or task, or an encoder and variant twice.
     """
     studies, missing = planned(roots, only, protocol, heads)
     found, absent = [], []
@@ -106,6 +106,9 @@ def plan_paper(
             found.append(Rival.of(word, weights))
         except (ValueError, OSError) as error:
             absent.append(f"encoder {word}: {error}")
+    names = [rival.name for rival in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"encoder {twice[0]} is given twice; tables could not tell the two apart")
     named = tuple(studies), tuple(found), tuple(missing), tuple(absent)
     return PaperPlan(*named, tuple(sorted(set(fractions))), draws, dense_draws)
 

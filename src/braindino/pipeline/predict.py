@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from braindino.pipeline.around import columns_of
-from braindino.pipeline.design import design, targets
+from braindino.pipeline.design import design, of_task, targets, used
 from braindino.pipeline.fit import FittedHead
 from braindino.pipeline.leakage import pretrained, refuse_pretrained, refuse_trained
 from braindino.pipeline.live import answers
 from braindino.progress import progress
 from braindino.record import NO_ROOM, read_record, read_table, write_record, write_table
+from braindino.stats.names import encoder_name
 from braindino.tasks import known, reported
 from braindino.types import Case, Encoder, Features, Predictions, Split, Task
 
@@ -37,34 +38,22 @@ def predict(
 
     Args:
         task: the question.
-        features: cached features (also perturbed ones: the clean head is reused), or the encoder for dense heads
-            and those that trained in a copy of it.
+        features: cached features (also perturbed ones: the clean head is reused), of which the views of the task's own
+            contrasts are taken; or the encoder for dense heads and those that trained in a copy of it.
         fitted: the head.
         split: which subjects.
         out: for dense heads, the folder into which label maps go (in the scan's own space).
         acknowledge: as for `fit`.
 
     Raises:
-        ValueError: another task, encoder, recipe, pooling or contrasts than the head was learned on, no cases, or
-            none of them from a site that the head's ComBat knows.
+        ValueError: another task, encoder, variant, recipe, pooling or contrasts than the head was learned on, no cases,
+            or none of them from a site that the head's ComBat knows.
         LeakageError: the head was trained on a subject that is not a training subject here (it was fitted with another
             split), or the encoder was pretrained on one that is reported on and is not in `acknowledge`.
     """
     if fitted.task != task.name:
         raise ValueError(f"the head was learned on task {fitted.task!r}, not on {task.name!r}")
-    if isinstance(features, Features):
-        theirs: tuple[str, str, str] = (features.encoder_digest, features.recipe, features.pooling)
-        change: tuple[str, int] = (features.perturbation, features.severity)
-    else:
-        theirs, change = (features.digest(), features.recipe.hash(), "none"), ("none", 0)
-    if theirs != (fitted.encoder_digest, fitted.recipe, fitted.pooling):
-        raise ValueError(
-            "the head was learned on other encoder weights, another recipe or another pooling; fit it again on these"
-        )
-    if isinstance(features, Features) and fitted.contrasts != (given := tuple(dict.fromkeys(features.contrasts))):
-        raise ValueError(
-            f"the head was learned on {', '.join(fitted.contrasts)}, the features are of {', '.join(given)}"
-        )
+    features, change = _fitting(task, features, fitted)
     cases = task.cases_of(split)
     if not cases:
         hint = "; the paper's protocol reports on validation: --split validation" if task.protocol == "paper" else ""
@@ -79,8 +68,33 @@ def predict(
     else:
         outputs = _dense(task, features, fitted, cases, out)
     table = _table(task, fitted, cases, outputs, split, change)
+    if isinstance(features, Features):
+        table["contrasts"] = used(task, features, cases)
     table.insert(table.columns.get_loc("status"), "pretrained", pretrained(cases, features))
     return Predictions(table)
+
+
+def _fitting(
+    task: Task, features: Features | Encoder, fitted: FittedHead
+) -> tuple[Features | Encoder, tuple[str, int]]:
+    """What the head can be applied to, with the perturbation and its severity; refused where it cannot be."""
+    if isinstance(features, Features):
+        features = of_task(task, features)
+        theirs: tuple[str, str, str] = (features.encoder_digest, features.recipe, features.pooling)
+        change, contrasts = (features.perturbation, features.severity), tuple(dict.fromkeys(features.contrasts))
+    else:
+        theirs, change, contrasts = (features.digest(), features.recipe.hash(), "none"), ("none", 0), ()
+    if theirs != (fitted.encoder_digest, fitted.recipe, fitted.pooling):
+        raise ValueError(
+            "the head was learned on other encoder weights, another recipe or another pooling; fit it again on these"
+        )
+    told = (fitted.variant, getattr(features, "variant", ""))
+    if all(told) and len({encoder_name(fitted.encoder, one) for one in told}) > 1:
+        raise ValueError(f"the head was learned on variant {told[0]!r}, not on {told[1]!r}; fit it again on these")
+    if contrasts != fitted.contrasts:
+        had, given = ", ".join(fitted.contrasts), ", ".join(contrasts)
+        raise ValueError(f"the head was learned on {had}, but task {task.name} takes {given} here; fit it again")
+    return features, change
 
 
 def _from_features(task: Task, features: Features, fitted: FittedHead, cases: tuple[Case, ...]) -> list[dict[str, Any]]:
@@ -135,8 +149,7 @@ def _table(
         "task": task.name,
         "kind": task.kind,
         "metric": task.metric,
-        "encoder": fitted.encoder if fitted.asked.fusion == "mean" else f"{fitted.encoder}+{fitted.asked.fusion}",
-        "head": fitted.name,
+        **dict(zip(("encoder", "head"), fitted.model, strict=True)),
         "fraction": fitted.fraction,
         "seed": fitted.seed,
         "perturbation": change[0],
@@ -151,7 +164,7 @@ def _table(
 
 
 def _identity(case: Case) -> dict[str, Any]:
-    """Who it is, and by what `score` tells strata and families apart, where it is known."""
+    """Who it is, and by what `score` tells strata and families apart, where it is known; all its scans are seen."""
     told = {name: case.participant[name] for name in ("sex", "age", "family") if known(case.participant.get(name))}
     contrasts = "+".join(scan.contrast for scan in case.scans)
     return {"subject": case.subject, "case": case.name, "site": case.site, "contrasts": contrasts, **told}

@@ -9,8 +9,11 @@ The rules, stated once (formulas and sources: docs/statistics.md):
 - Several seeds of one model (draws of the training set, fits) are one model: its metric is the mean over seeds, in
   every draw too; `seed_sd`, `seed_min` and `seed_max` tell how seeds differ, which is another quantity than the
   interval: that one is about other subjects. Seeds never count as subjects.
-- Comparisons are made in the task's headline metric at one fraction: between encoders with the same head, and, across
-  heads, between every model and the prior head, and every model and age and sex alone. One family for Holm's
+- Models are told apart by the columns encoder, head and fraction; variants of one have names of their own there (see
+  `stats.names`).
+- Comparisons are made in the task's headline metric at one fraction: between encoders with the same head, between one
+  head with and without what can stand around it on the same encoder, and, across heads, between every model and the
+  prior head, and every model and age and sex alone. One family for Holm's
   correction: the comparisons of one task at one fraction (of a split, under one perturbation), which is one question;
   Benjamini and Hochberg's correction is over all tasks and fractions of a split under one perturbation. The log-rank
   tests are families of their own, cut the same way.
@@ -34,6 +37,7 @@ from braindino.stats import comparisons
 from braindino.stats.bench import Bench
 from braindino.stats.intervals import DRAWS
 from braindino.stats.metrics import METRICS
+from braindino.stats.names import plugin_of
 from braindino.stats.sheets import Model, Sheet, read_sheets
 from braindino.stats.strata import strata
 from braindino.stats.survival import kaplan_meier, log_rank
@@ -180,7 +184,7 @@ def _risk_rows(sheet: Sheet) -> Iterator[dict[str, Any]]:
     The threshold is the table's column `threshold`; the Cox head puts the median training subject at 0.
     """
     for model in sheet.models:
-        thresholds = model.thresholds or ((0.0,) * len(model.seeds) if model.head == COX else ())
+        thresholds = model.thresholds or ((0.0,) * len(model.seeds) if plugin_of(model.head) == COX else ())
         time, event = sheet.target[model.ok, 0], sheet.target[model.ok, 1].astype(bool)
         for seed, output, threshold in zip(model.seeds, model.outputs, thresholds, strict=False):
             risk = output[model.ok]
@@ -215,18 +219,24 @@ def _comparison_rows(bench: Bench) -> Iterator[dict[str, Any]]:
 
 
 def _pairs(models: Sequence[Model]) -> Iterator[tuple[Model, Model]]:
-    """Models of one fraction: two encoders with the same head, and each model against the two baselines of any head.
+    """Models of one fraction: two encoders with the same head, one encoder with two forms of a head, and each model
+    against the two baselines of any head.
 
     These are the first prior head, and age and sex alone (the encoder `clinical`) with its first learned head.
     """
     for fraction in sorted({model.fraction for model in models}):
         own = [model for model in models if model.fraction == fraction]
-        learned = [model for model in own if model.head != PRIOR]
-        yield from ((a, b) for a, b in itertools.combinations(learned, 2) if a.head == b.head)
-        yield from itertools.product(learned, [model for model in own if model.head == PRIOR][:1])
-        clinical = [model for model in learned if model.encoder == CLINICAL][:1]
-        images = [model for model in learned if model.encoder != CLINICAL]
+        learned = [model for model in own if plugin_of(model.head) != PRIOR]
+        yield from ((a, b) for a, b in itertools.combinations(learned, 2) if a.head == b.head or _forms(a, b))
+        yield from itertools.product(learned, [model for model in own if plugin_of(model.head) == PRIOR][:1])
+        clinical = [model for model in learned if plugin_of(model.encoder) == CLINICAL][:1]
+        images = [model for model in learned if plugin_of(model.encoder) != CLINICAL]
         yield from ((a, b) for a, b in itertools.product(images, clinical) if a.head != b.head)
+
+
+def _forms(a: Model, b: Model) -> bool:
+    """Whether two models are one encoder with two forms of one head, as `linear` and `linear+combat`."""
+    return a.encoder == b.encoder and plugin_of(a.head) == plugin_of(b.head)
 
 
 def _compare(bench: Bench, a: Model, b: Model, metric: str, ok: np.ndarray) -> tuple[comparisons.Difference, str]:

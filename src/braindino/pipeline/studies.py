@@ -9,6 +9,7 @@ from pathlib import Path
 from braindino import catalog
 from braindino.pipeline.fit import load_task
 from braindino.pipeline.loading import EncoderChoice
+from braindino.stats.names import encoder_name
 from braindino.tasks import UNKNOWN, reported
 from braindino.types import Case, Split, Task
 from braindino.volume.recipe import Recipe
@@ -91,7 +92,7 @@ class Rival:
         choice = EncoderChoice(name, Path(path) if path else own, variant)
         encoder = choice.load()
         slices = isinstance(encoder.recipe, Recipe) and hasattr(encoder, "model")
-        return Rival(f"{name}@{variant}" if variant else name, choice, slices)
+        return Rival(encoder_name(name, variant), choice, slices)
 
 
 def planned(

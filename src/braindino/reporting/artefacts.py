@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from braindino.reporting.names import PRIOR
+from braindino.reporting.names import trivial
 from braindino.tasks import reported_under
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Artefacts:
             names += list(self.metrics[["task", "encoder", "head"]].itertuples(index=False, name=None))
         found: dict[tuple[str, str], str] = {}
         for task, encoder, head in names:
-            if head != PRIOR:
+            if not trivial(head):
                 found.setdefault((task, encoder), head)
         return found
 
@@ -157,7 +157,7 @@ class Artefacts:
         """Those rows of a table with columns task, encoder and head whose model is drawn."""
         heads = self.main_heads()
         keys = zip(table["task"], table["encoder"], table["head"], strict=True)
-        return table[[head == PRIOR or heads.get((task, encoder)) == head for task, encoder, head in keys]]
+        return table[[trivial(head) or heads.get((task, encoder)) == head for task, encoder, head in keys]]
 
     @cached_property
     def synthetic_tasks(self) -> frozenset[str]:

@@ -16,10 +16,12 @@ from braindino.reporting.names import (
     RANDOM,
     baseline_label,
     encoder_label,
+    head_label,
     in_order,
     metric_label,
     model_label,
     task_label,
+    trivial,
 )
 from braindino.reporting.verdicts import Contest
 from braindino.stats.metrics import METRICS
@@ -84,12 +86,12 @@ def fraction_figure(
 
 def drawn_label(encoder: str, head: str) -> str:
     """A model in a figure that shows one head of each encoder."""
-    return PRIOR if head == PRIOR else encoder_label(encoder)
+    return head_label(head) if trivial(head) else encoder_label(encoder)
 
 
 def heads_drawn(rows: pd.DataFrame) -> str:
     """Which heads a figure shows."""
-    learned = list(dict.fromkeys(rows["head"][rows["head"] != PRIOR]))
+    learned = list(dict.fromkeys(head_label(head) for head in rows["head"] if not trivial(head)))
     return f"Shown is one head of each encoder ({', '.join(learned)})." if learned else ""
 
 

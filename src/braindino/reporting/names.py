@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from braindino.layouts.labels import SCHEMES
 from braindino.stats.metrics import METRICS
+from braindino.stats.names import plugin_of
 
 RANDOM, PRIOR, CLINICAL = "random_init", "prior", "clinical"
 """Encoder, head and encoder that anything learned must beat."""
@@ -14,6 +16,10 @@ BASELINES = {RANDOM: "the same network with random weights", PRIOR: "the trivial
 ENCODERS = {RANDOM: "random init", "pca": "PCA of slices", "regions": "brain regions", CLINICAL: "age and sex"}
 """Plug-ins whose names say too little, in words; every other one goes by its own name. Those that fewer tasks have come
 last, so that the others keep their colours."""
+
+VARIANTS = {"mean_patch": "patch mean", "concat": "contrasts concatenated", "weighted": "contrasts weighted",
+            "combat": "ComBat"}  # fmt: skip
+"""What `stats.names` puts behind the name of a plug-in, in words; variants of encoders go by their own names."""
 
 SHORT = {"mae": "MAE", "roc_auc": "AUC", "concordance_index": "C-index", "dice": "Dice", "hd95_mm": "HD95 (mm)",
          "rmse": "RMSE", "r2": "R²", "pearson_r": "Pearson r", "brier": "Brier score", "f1": "F1",
@@ -35,9 +41,24 @@ def task_label(task: str) -> str:
 
 
 def encoder_label(encoder: str) -> str:
-    """`random_init` as "random init", `dinov3@brain` as "dinov3 (brain)"; what is not in `ENCODERS` by its own name."""
-    name, _, variant = encoder.partition("@")
-    return ENCODERS.get(name, name) + (f" ({variant})" if variant else "")
+    """`random_init` as "random init", `dinov3@paper+concat` as "dinov3 (paper, contrasts concatenated)"."""
+    plugin, *told = re.split("[@+]", encoder)
+    return ENCODERS.get(plugin, plugin) + _in_brackets(told)
+
+
+def head_label(head: str) -> str:
+    """`cox+combat` as "cox (ComBat)"."""
+    plugin, *told = re.split("[@+]", head)
+    return plugin + _in_brackets(told)
+
+
+def _in_brackets(told: list[str]) -> str:
+    return f" ({', '.join(VARIANTS.get(one, one) for one in told)})" if told else ""
+
+
+def trivial(head: str) -> bool:
+    """Whether a head gives the trivial answer, whatever stands around it."""
+    return plugin_of(head) == PRIOR
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
@@ -55,14 +76,14 @@ def model_label(encoder: str, head: str, others: Iterable[str] = ()) -> str:
     """An encoder with its head in words; the head of the trivial answer is enough.
 
     Args:
-        encoder: plug-in name.
-        head: plug-in name.
+        encoder: name in a table.
+        head: name in a table.
         others: heads beside it; where all learned ones are the same, the encoder's name alone tells models apart.
     """
-    if head == PRIOR:
-        return PRIOR
+    if trivial(head):
+        return head_label(head)
     name = encoder_label(encoder)
-    return name if {*others} - {PRIOR} == {head} else f"{name}, {head}"
+    return name if {one for one in others if not trivial(one)} == {head} else f"{name}, {head_label(head)}"
 
 
 def metric_label(metric: str, *, unit: str = "", arrow: bool = False) -> str:

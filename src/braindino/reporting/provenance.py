@@ -10,7 +10,7 @@ from typing import Any
 from braindino.record import digest, fingerprint
 from braindino.reporting.artefacts import Artefacts
 from braindino.reporting.figures import Figure
-from braindino.reporting.names import task_label
+from braindino.reporting.names import head_label, task_label
 from braindino.reporting.page import Section, Table, Text, cell, counted, without_folders
 from braindino.types import SPLITS
 
@@ -111,8 +111,8 @@ def _methods(found: Artefacts) -> Iterator[str]:
     if heads := sorted({one.head for one in found.answers}):
         inside = [head for head in heads if head in TRAINED_INSIDE]
         yield (
-            f"{_frozen(inside)} Heads ({', '.join(heads)}) were learned on training subjects and their "
-            "settings chosen on validation subjects (linear: also by cross-validation within training); "
+            f"{_frozen(inside)} Heads ({', '.join(map(head_label, heads))}) were learned on training subjects and "
+            "their settings chosen on validation subjects (linear: also by cross-validation within training); "
             + ("results are from the same validation subjects, " if found.two_way else "all results are from test ")
             + ("as the paper's protocol has it, split by subject." if found.two_way else "subjects, split by subject.")
         )

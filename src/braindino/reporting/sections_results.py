@@ -13,7 +13,6 @@ from braindino.reporting.figures_scores import difference_figure, fraction_figur
 from braindino.reporting.figures_segmentation import Segmentation, segmentation_figure
 from braindino.reporting.names import (
     BASELINES,
-    PRIOR,
     RANDOM,
     REGIONS,
     baseline_label,
@@ -21,6 +20,7 @@ from braindino.reporting.names import (
     metric_label,
     model_label,
     task_label,
+    trivial,
 )
 from braindino.reporting.page import MOST_ROWS, Section, Table, Text, p_value, table_of, with_interval
 from braindino.reporting.sections_groups import risk_groups, strata
@@ -28,6 +28,7 @@ from braindino.reporting.sections_robustness import robustness
 from braindino.reporting.sections_summary import headlines, of_headline, plain
 from braindino.reporting.verdicts import Contest, contests
 from braindino.stats.metrics import METRICS, segmentation_metric
+from braindino.stats.names import plugin_of
 from braindino.tasks import training_cases
 from braindino.volume.io import read_case, read_labels
 
@@ -52,7 +53,7 @@ def results_section(found: Artefacts) -> Section:
         if metrics is not None and (metrics["task"] == task).any():
             blocks.append(_task_table(found, metrics[metrics["task"] == task], task))
         if task in answered:
-            drawn = [one for one in answered[task] if one.head in (PRIOR, heads[task, one.encoder])]
+            drawn = [one for one in answered[task] if trivial(one.head) or one.head == heads[task, one.encoder]]
             blocks += list(FIGURES[drawn[0].kind](found, task, drawn))
         blocks += risk_groups(found, task)
     if found.comparisons is not None and len(found.comparisons):
@@ -148,7 +149,7 @@ def _region(region: str) -> str:
 
 def _named(answers: list[Answers]) -> dict[str, Answers]:
     """Label of a model to its answers, the trivial one last."""
-    ordered = sorted(answers, key=lambda one: one.head == PRIOR)
+    ordered = sorted(answers, key=lambda one: trivial(one.head))
     heads = {one.head for one in answers}
     return {model_label(one.encoder, one.head, heads): one for one in ordered if len(one.good)}
 
@@ -167,7 +168,7 @@ def _classification(found: Artefacts, task: str, answers: list[Answers]) -> Iter
 
 def _survival(found: Artefacts, task: str, answers: list[Answers]) -> Iterator[Figure | Text]:
     for model, one in _named(answers).items():
-        if one.head == PRIOR:
+        if trivial(one.head):
             continue
         try:
             cut = threshold(found, one)
@@ -189,14 +190,14 @@ def threshold(found: Artefacts, one: Answers) -> Threshold:
         )
         if same and other.split == "train" and other.perturbation == "none":
             return Threshold(float(other.good["output"].median()), "the median of the training subjects", True)
-    if one.head == "cox":
+    if plugin_of(one.head) == "cox":
         return Threshold(0.0, "the median of the training subjects, which the Cox head puts at 0", True)
     return Threshold(float(one.good["output"].median()), "the median of these test subjects", False)
 
 
 def _segmentation(found: Artefacts, task: str, answers: list[Answers]) -> Iterator[Figure | Text]:
-    models = _named([one for one in answers if one.head != PRIOR])
-    ranked = next((name for name, one in models.items() if one.encoder != RANDOM), next(iter(models), ""))
+    models = _named([one for one in answers if not trivial(one.head)])
+    ranked = next((name for name, one in models.items() if plugin_of(one.encoder) != RANDOM), next(iter(models), ""))
     try:
         cases, of = _extremes(found, models, ranked)
         if cases:

@@ -18,11 +18,13 @@ from braindino.reporting.names import (
     metric_label,
     model_label,
     task_label,
+    trivial,
 )
 from braindino.reporting.page import MOST_ROWS, Section, Table, Text, counted, with_interval
 from braindino.reporting.sections_data import pretrained_people
 from braindino.reporting.standings import Standing, standings, standings_sentence, standings_table
 from braindino.reporting.verdicts import contests, headline_metrics, in_short, same_for_everybody, verdict
+from braindino.stats.names import plugin_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +99,7 @@ def _leaders(found: Artefacts) -> list[Standing]:
     """The best models, where more than one encoder beside the baselines took part."""
     assert found.metrics is not None and found.comparisons is not None
     rows = of_headline(found, largest_fraction(plain(found.metrics)))
-    if len(set(rows["encoder"]) - set(BASELINES)) < 2:
+    if len({name for name in rows["encoder"] if plugin_of(name) not in BASELINES}) < 2:
         return []
     return standings(rows, contests(largest_fraction(plain(found.comparisons))))
 
@@ -167,7 +169,7 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
     if "head" not in rows:
         return rows
     place = {task: n for n, task in enumerate(dict.fromkeys(rows["task"]))}
-    return rows.iloc[np.lexsort([rows["head"] == PRIOR, rows["task"].map(place)])]
+    return rows.iloc[np.lexsort([rows["head"].map(trivial).astype(bool), rows["task"].map(place)])]
 
 
 def largest_fraction(table: pd.DataFrame) -> pd.DataFrame:

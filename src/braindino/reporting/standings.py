@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from braindino.reporting.artefacts import rows_of
-from braindino.reporting.names import BASELINES, PRIOR, baseline_label, encoder_label, metric_label, model_label
+from braindino.reporting.names import (
+    BASELINES,
+    PRIOR,
+    baseline_label,
+    encoder_label,
+    metric_label,
+    model_label,
+    trivial,
+)
 from braindino.reporting.names import task_label as label
 from braindino.reporting.page import Table, counted, number, with_interval
 from braindino.reporting.verdicts import Contest
 from braindino.stats.metrics import METRICS
+from braindino.stats.names import plugin_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +49,7 @@ class Standing:
     @property
     def baseline(self) -> bool:
         """Whether a baseline leads."""
-        return self.encoder in BASELINES or self.head == PRIOR
+        return plugin_of(self.encoder) in BASELINES or trivial(self.head)
 
 
 def standings(rows: pd.DataFrame, found: Sequence[Contest]) -> list[Standing]:
@@ -57,7 +66,7 @@ def standings(rows: pd.DataFrame, found: Sequence[Contest]) -> list[Standing]:
         if not len(ordered):
             continue
         first, *others = rows_of(ordered)
-        other = next((row for row in others if row.encoder != first.encoder or row.head == PRIOR), None)
+        other = next((row for row in others if row.encoder != first.encoder or trivial(row.head)), None)
         second = "" if other is None else f"{model_label(other.encoder, other.head)}: {number(other.value)}"
         mine = [one for one in found if (one.task, one.encoder, one.head) == (task, first.encoder, first.head)]
         told = (str(task), first.metric, first.encoder, first.head, first.value, first.low, first.high, second)
@@ -96,7 +105,7 @@ def standings_sentence(best: Sequence[Standing]) -> str:
         return ""
     by_encoder: dict[str, list[Standing]] = {}
     for one in best:
-        name = PRIOR if one.head == PRIOR else encoder_label(one.encoder)
+        name = PRIOR if trivial(one.head) else encoder_label(one.encoder)
         by_encoder.setdefault(name, []).append(one)
     ordered = sorted(by_encoder.items(), key=lambda item: -len(item[1]))
     named = "; ".join(f"{name} on {len(own)} ({', '.join(label(one.task) for one in own)})" for name, own in ordered)

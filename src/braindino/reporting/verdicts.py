@@ -16,12 +16,15 @@ from braindino.reporting.names import (
     RANDOM,
     baseline_label,
     encoder_label,
+    head_label,
     metric_label,
     model_label,
     task_label,
+    trivial,
 )
 from braindino.reporting.page import counted, number, p_value, with_interval
 from braindino.stats.metrics import METRICS
+from braindino.stats.names import plugin_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,11 +123,19 @@ def contests(comparisons: pd.DataFrame) -> list[Contest]:
 def _baseline(own: str, other: str) -> str:
     """Which baseline `other` is for the model `own` (both "encoder/head"); "" for none."""
     (encoder, _, head), (rival, _, its_head) = own.partition("/"), other.partition("/")
-    if encoder in BASELINES or head == PRIOR:
+    if plugin_of(encoder) in BASELINES or trivial(head):
         return ""
-    if its_head == PRIOR:
+    if trivial(its_head):
         return PRIOR
-    return rival if rival == CLINICAL or (rival == RANDOM and its_head == head) else ""
+    if plugin_of(rival) == CLINICAL:
+        return CLINICAL
+    return RANDOM if plugin_of(rival) == RANDOM and its_head == head and _alike(encoder, rival) else ""
+
+
+def _alike(encoder: str, rival: str) -> bool:
+    """Whether pooling and fusion of two encoders are the same, and the variant too where the rival names one."""
+    own, other = (name.removeprefix(plugin_of(name)) for name in (encoder, rival))
+    return other in (own, own[own.find("+") :] if "+" in own else "")
 
 
 def in_short(found: Sequence[Contest]) -> str:
@@ -171,7 +182,7 @@ def verdict(task: str, metric: str, metrics: pd.DataFrame, found: Sequence[Conte
         unit: of the target.
     """
     own = metrics[(metrics["task"] == task) & (metrics["metric"] == metric)]
-    told = own[~own["encoder"].isin(BASELINES) & (own["head"] != PRIOR)]
+    told = own[~own["encoder"].map(plugin_of).isin(BASELINES) & ~own["head"].map(trivial).astype(bool)]
     if len(told) > MOST_TOLD:
         told = told.sort_values("value", ascending=not METRICS[metric].higher_is_better, kind="stable").head(1)
     same = [one for one in found if (one.task, one.metric) == (task, metric)]
@@ -182,8 +193,9 @@ def verdict(task: str, metric: str, metrics: pd.DataFrame, found: Sequence[Conte
 def _sentence(row: Any, metric: str, found: Sequence[Contest], unit: str) -> str:
     own = [one for one in found if (one.encoder, one.head) == (row.encoder, row.head)]
     sentences = [
-        f"{encoder_label(row.encoder)} with the {row.head} head reaches {metric_label(metric).partition(',')[0]} "
-        f"{with_interval(row.value, row.low, row.high)}{f' {unit}' if unit and metric in IN_UNIT else ''} "
+        f"{encoder_label(row.encoder)} with the {head_label(row.head)} head reaches "
+        f"{metric_label(metric).partition(',')[0]} {with_interval(row.value, row.low, row.high)}"
+        f"{f' {unit}' if unit and metric in IN_UNIT else ''} "
         f"on {counted(row.subjects, 'test subject')}.",
         *(one.sentence for one in own),
     ]
@@ -200,7 +212,7 @@ def same_for_everybody(one: Answers, unit: str = "") -> str:
     class's probability has a standard deviation above `SAME`.
     """
     outputs = [name for name in one.good.columns if str(name).startswith("output")]
-    if one.head == PRIOR or len(one.good) < 2 or one.kind not in ("regression", "classification"):
+    if trivial(one.head) or len(one.good) < 2 or one.kind not in ("regression", "classification"):
         return ""
     spread = float(one.good[outputs].std(ddof=0).max())
     limit = SAME * (float(one.good["target"].std(ddof=0)) if one.kind == "regression" else 1.0)

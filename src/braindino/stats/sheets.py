@@ -140,7 +140,8 @@ def _sheet(key: dict[str, Any], rows: pd.DataFrame) -> Sheet:
     target = _target(key, cases, outputs)
     models = tuple(_models(key, rows, outputs))
     known = [name for name in ABOUT if name in rows.columns]
-    about = rows.groupby("case")[known].first().reindex(cases["case"]).reset_index(drop=True)
+    told = rows[known].where(rows[known] != "")
+    about = told.groupby(rows["case"]).first().reindex(cases["case"]).reset_index(drop=True)
     return Sheet(key, cases["subject"].astype(str).to_numpy(), target, outputs, models, about)
 
 
