@@ -69,7 +69,10 @@ def sweep(tmp_path_factory):
     scores = score(list(tables.values()), draws=100)
     write_scores(scores, root / "scores")
     answers = tuple(one for folder, own in tables.items() for one in answers_of(folder, own))
-    given = {name: getattr(scores, name) for name in ("metrics", "comparisons", "strata", "risk_groups")}
+    given = {
+        name: getattr(scores, name)
+        for name in ("metrics", "comparisons", "strata", "stratum_comparisons", "risk_groups")
+    }
     return list(tables), root / "scores", Artefacts(answers=answers, **given)
 
 
@@ -116,6 +119,26 @@ def test_strata_have_a_figure_by_age_and_a_table(sweep):
     assert groups.folded and {row[2] for row in groups.rows} == {"sex", "age"}
     assert {row[4] for row in groups.rows} >= {"braindino, linear", "age and sex, cox", "prior"}
     assert not any("mlp" in row[4] for row in groups.rows)
+
+
+def test_age_bands_that_are_large_enough_have_a_table_of_differences():
+    """braindino is better than regions in the young only; its second head, and sex, have no part in the table."""
+    rng, young, tables = np.random.default_rng(0), np.arange(100) % 2 == 0, []
+    spread = {("braindino", "linear"): np.where(young, 1, 8), ("braindino", "mlp"): 1, ("regions", "linear"): 8}
+    for (encoder, head), size in spread.items():
+        own = table("brain_age", encoder, head, 100).query("fraction == 1 and perturbation == 'none'")
+        said = own["target"] + size * rng.standard_normal(100)
+        tables.append(own.assign(age=np.where(young, 30, 85), output=said))
+    scores = score(tables, draws=500)
+    given = {name: getattr(scores, name) for name in ("metrics", "comparisons", "strata", "stratum_comparisons")}
+    found = Artefacts(**given)
+    _, differences, _ = strata(found)
+    assert differences.columns[3:] == ("age 20-39", "age 80 and older", "oldest minus youngest")
+    (row,) = differences.rows
+    assert row[2] == "braindino, linear minus brain regions, linear" and not differences.folded
+    assert row[3].endswith("n = 50, better") and row[4].endswith("n = 50")
+    assert row[5].startswith("80 and older − 20-39: ") and row[5].endswith("n = 100, differs")
+    assert contests(found.comparisons) == [] and "table of differences" in next(iter(strata(found))).caption
 
 
 def test_risk_groups_stand_in_pairs_with_one_test(sweep):

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Num
 
 from braindino.stats.comparisons import Difference, paired_bootstrap
 from braindino.stats.draws import Weights
-from braindino.stats.intervals import bootstrap_counts, ends, jackknife, strata_of
+from braindino.stats.intervals import bca_interval, bootstrap_counts, jackknife, percentile_interval, strata_of
 from braindino.stats.metrics import METRICS, Metric, segmentation_metric
 from braindino.stats.sheets import Model, Sheet
 
@@ -88,13 +88,14 @@ class Bench:
         ok = model.ok
         if not ok.any():
             return float("nan"), float("nan")
+        method = self.metric(name)[0].interval
+        if method == "none":
+            return float("nan"), float("nan")
+        drawn, left_out, first = self._resampled(model, name, ok)
+        if method == "percentile":
+            return percentile_interval(drawn)
         strata = strata_of(self.sheet.kind, self.sheet.target[ok])
-        value, drawn = float(self.plain(model, name, ok).mean()), self.drawn(model, name, ok)
-
-        def function(weights: Weights) -> Any:
-            return self.values(model, name, ok, weights).mean(0)
-
-        return ends(self.metric(name)[0].interval, value, drawn, function, self.sheet.clusters[ok], strata)
+        return bca_interval(float(self.plain(model, name, ok).mean()), drawn, left_out, _of(strata, first))
 
     def difference(self, a: Model, b: Model, name: str, ok: Cases) -> Difference:
         """Metric of a minus metric of b on the cases `ok`, by the paired bootstrap; NaN without such a case."""
@@ -105,8 +106,7 @@ class Bench:
         drawn_a, left_a, first = self._resampled(a, name, ok)
         drawn_b, left_b, _ = self._resampled(b, name, ok)
         strata = strata_of(self.sheet.kind, self.sheet.target[ok])
-        own = None if strata is None else strata[first]
-        return paired_bootstrap(drawn_a, drawn_b, value, left_a - left_b, own)
+        return paired_bootstrap(drawn_a, drawn_b, value, left_a - left_b, _of(strata, first))
 
     def _resampled(self, model: Model, name: str, ok: Cases) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(draw,), (cluster,) without each cluster, (cluster,) first case of each: computed once per set of cases."""
@@ -123,3 +123,8 @@ class Bench:
     def subjects(self, ok: Cases) -> int:
         """Number of subjects among the cases."""
         return len(np.unique(self.sheet.subjects[ok]))
+
+
+def _of(strata: np.ndarray | None, first: np.ndarray) -> np.ndarray | None:
+    """The stratum of each cluster, by its first case."""
+    return None if strata is None else strata[first]
