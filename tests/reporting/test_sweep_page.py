@@ -12,7 +12,7 @@ from braindino.pipeline.score import score, write_scores
 from braindino.record import write_record, write_table
 from braindino.reporting.artefacts import Artefacts, answers_of
 from braindino.reporting.figures import DASHES, MARKERS, PALETTE
-from braindino.reporting.names import encoder_label
+from braindino.reporting.names import encoder_label, metric_label
 from braindino.reporting.sections_groups import risk_groups, strata
 from braindino.reporting.sections_robustness import robustness, severities
 from braindino.reporting.standings import standings, standings_sentence, standings_table
@@ -186,6 +186,11 @@ def test_age_and_sex_alone_are_a_baseline_for_every_head(sweep):
 def test_names_of_plug_ins_in_words():
     assert encoder_label("clinical") == "age and sex" and encoder_label("regions") == "brain regions"
     assert encoder_label("dinov3@brain") == "dinov3 (brain)" and encoder_label("pca@x") == "PCA of slices (x)"
+
+
+def test_the_metrics_of_survival_curves_are_named_with_their_direction():
+    assert metric_label("integrated_brier", unit="days", arrow=True) == "integrated Brier score ↓"
+    assert metric_label("brier_skill") == "Brier skill against Kaplan-Meier, higher is better"
 
 
 def test_no_two_of_many_models_look_the_same():

@@ -47,9 +47,10 @@ class Bench:
             n for n, own in enumerate(self.sheet.outputs) if own == name or segmentation_metric(own).name == name
         ]
 
-    def metrics(self) -> list[str]:
-        """All metrics of this kind of task that the table has; for segmentation also one per region."""
-        named = [name for name, metric in METRICS.items() if metric.kind == self.sheet.kind]
+    def metrics(self, model: Model) -> list[str]:
+        """All metrics of this kind of task on which the model has answers; for segmentation also one per region."""
+        own = [name for name, metric in METRICS.items() if metric.kind == self.sheet.kind]
+        named = [name for name in own if METRICS[name].of == "outputs" or model.curves]
         if self.sheet.kind == "segmentation":
             return [*(name for name in named if self.metric(name)[1]), *self.sheet.outputs]
         return named
@@ -58,10 +59,12 @@ class Bench:
         """The metric that the task names.
 
         Raises:
-            ValueError: an unknown one, one of another kind of task, or one without a better direction.
+            ValueError: an unknown one, one of another kind of task, one without a better direction, or one on which
+                not every model has answers.
         """
         name = str(self.sheet.key["metric"])
-        fit = [key for key, known in METRICS.items() if known.kind == self.sheet.kind and known.best is None]
+        own = [known for known in METRICS.values() if known.kind == self.sheet.kind]
+        fit = [known.name for known in own if known.best is None and known.of == "outputs"]
         if name not in fit:
             kind, task = self.sheet.kind, self.sheet.key["task"]
             raise ValueError(f"task {task} names the metric {name!r}; a {kind}: {', '.join(fit)}")
@@ -70,9 +73,10 @@ class Bench:
     def values(self, model: Model, name: str, ok: Cases, weights: Num[np.ndarray, "draw answered"]) -> np.ndarray:
         """(seed, draw) of a metric on the cases `ok`; `weights` (draw, those cases)."""
         metric, columns = self.metric(name)
-        outputs = [output[ok] if columns is None else output[ok][:, columns] for output in model.outputs]
         if not ok.any():
-            return np.full((len(outputs), len(weights)), np.nan)
+            return np.full((len(model.seeds), len(weights)), np.nan)
+        answers: tuple[Any, ...] = model.outputs if metric.of == "outputs" else model.curves
+        outputs = [output[ok] if columns is None else output[ok][:, columns] for output in answers]
         return np.stack([metric.function(self.sheet.target[ok], output, weights) for output in outputs])
 
     def plain(self, model: Model, name: str, ok: Cases) -> np.ndarray:

@@ -36,7 +36,12 @@ def strata(sheet: Sheet) -> Iterator[tuple[str, str, Sheet]]:
 def only(sheet: Sheet, where: Bool[np.ndarray, " case"]) -> Sheet:
     """A sheet of some of the cases."""
     models = tuple(
-        replace(model, outputs=tuple(output[where] for output in model.outputs), ok=model.ok[where])
+        replace(
+            model,
+            outputs=tuple(output[where] for output in model.outputs),
+            ok=model.ok[where],
+            curves=tuple(curve[where] for curve in model.curves),
+        )
         for model in sheet.models
     )
     about = sheet.about[where].reset_index(drop=True)
