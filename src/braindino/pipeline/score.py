@@ -18,6 +18,8 @@ The rules, stated once (formulas and sources: docs/statistics.md):
   same pairs are compared within each stratum that is large enough for a test (`strata.large_enough`), at the largest
   fraction, unperturbed: one family for Holm's correction is the pairs and levels of one variable. Whether a
   difference differs between the youngest and the oldest band of age is another question, so a family of its own.
+- Survival curves (columns `survival_<time>`) are scored seed by seed at the seed's own times, as far as enough test
+  cases outlive them (`sheets.LEAST_LATER`); models without curves have no such row.
 - Numbers of one protocol (see docs/tasks.md) are never put together or compared with those of another.
 """
 
@@ -44,8 +46,6 @@ FAMILY = [*ANSWERED, "task", "fraction"]
 """Comparisons that have these alike are corrected together, by Holm."""
 BETWEEN = "between"
 """Whether a row of the strata's comparisons is about two levels; such rows are corrected among themselves."""
-
-
 TABLES = tuple(score_rows.COLUMNS)
 TEXT = (*("task", "encoder", "head", "seed", "perturbation", "split", "metric", "a", "b", "test", "interval"),
         *("variable", "level", "minus", "group"))  # fmt: skip
