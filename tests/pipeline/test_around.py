@@ -138,6 +138,8 @@ def test_survival_curves_stand_beside_the_risk():
     assert len(names) == len(fitted.head.ends) > 3
     assert (np.diff(table[names].to_numpy(), axis=1) <= 0).all()
     assert np.corrcoef(table["output"], table[names[2]])[0, 1] < -0.8
+    found = score(table, draws=200).metrics.set_index("metric")
+    assert 0.1 < found.loc["integrated_brier", "value"] < 0.25 and found.loc["brier_skill", "value"] > 0
 
 
 def test_combat_makes_sites_alike_and_learns_from_training_subjects_only():

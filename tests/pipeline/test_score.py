@@ -4,51 +4,13 @@ import pytest
 
 from braindino.pipeline.predict import write_predictions
 from braindino.pipeline.score import read_scores, score, write_scores
+from braindino.record import write_record
 from braindino.stats.comparisons import benjamini_hochberg, delong, holm, mcnemar
 from braindino.stats.metrics import METRICS
 from braindino.stats.survival import log_rank
 from braindino.types import Predictions
 from braindino.verbs.answers import Score
-
-N = 60
-
-
-def rows(kind, encoder, *, gain=1.0, seed=0, metric=None, head="linear", n=N, per_subject=1, **identity):
-    """A predictions table; the same cases and targets for every encoder."""
-    truth, noise = np.random.default_rng(0), np.random.default_rng([seed, *map(ord, encoder + head)])
-    metric = metric or {"classification": "roc_auc", "regression": "mae", "survival": "concordance_index"}.get(kind)
-    case = np.arange(n)
-    table = pd.DataFrame(
-        {
-            **{"task": f"{kind}_task", "kind": kind, "metric": metric or "dice", "encoder": encoder, "head": head},
-            **{"fraction": 1.0, "seed": seed, "perturbation": "none", "severity": 0, "split": "test"},
-            "subject": [f"sub-{i // per_subject:03d}" for i in case],
-            "case": [f"sub-{i // per_subject:03d}_{i % per_subject}" for i in case],
-            **{"site": "A", "status": "ok"},
-        }
-    )
-    hidden = truth.normal(size=n)
-    said = gain * hidden + noise.normal(size=n)
-    if kind == "classification":
-        p = 1 / (1 + np.exp(-said))
-        table = table.assign(target=np.where(hidden > 0, "CN", "AD"), output_AD=1 - p, output_CN=p)
-    elif kind == "regression":
-        table = table.assign(target=60 + 10 * hidden, output=60 + 10 * said)
-    elif kind == "survival":
-        table = table.assign(time=np.exp(-hidden) * 100, event=(case % 3 > 0).astype(int), output=said)
-    else:
-        overlap = 1 / (1 + np.exp(-said))
-        table = table.assign(output_whole_dice=overlap, output_whole_hd95_mm=10 * (1 - overlap))
-        table = table.assign(output_core_dice=overlap / 2, output_core_hd95_mm=12.0)
-    return table.assign(**identity)
-
-
-def value(scores, metric, encoder="a", **where):
-    chosen = scores.metrics.query("metric == @metric and encoder == @encoder")
-    for name, wanted in where.items():
-        chosen = chosen[chosen[name] == wanted]
-    assert len(chosen) == 1
-    return chosen.iloc[0]
+from scored import N, rows, value
 
 
 def test_classification_row_and_pair():
@@ -253,11 +215,23 @@ def test_written_scores_read_back(tmp_path):
     pd.testing.assert_frame_equal(again.comparisons, scores.comparisons, check_dtype=False, rtol=1e-8)
     pd.testing.assert_frame_equal(again.strata, scores.strata, check_dtype=False, rtol=1e-8)
     pd.testing.assert_frame_equal(again.risk_groups, scores.risk_groups, check_dtype=False, rtol=1e-8)
-    assert len(again.strata) == 4 and len(again.risk_groups) == 2
+    within = again.stratum_comparisons
+    pd.testing.assert_frame_equal(within, scores.stratum_comparisons, check_dtype=False, rtol=1e-8)
+    assert len(again.strata) == 4 and len(again.risk_groups) == 2 and len(within) == 2 and set(within.minus) == {""}
     assert (again.draws, again.seed) == (200, 4)
     (tmp_path / "scores" / "metrics.tsv").write_text("changed")
     with pytest.raises(ValueError, match="differs from its record"):
         read_scores(tmp_path / "scores")
+
+
+def test_scores_of_a_version_with_fewer_tables_are_refused(tmp_path):
+    write_scores(score(rows("regression", "a"), draws=50), tmp_path)
+    (tmp_path / "stratum_comparisons.tsv").unlink()
+    write_record(tmp_path, "score", {"draws": 50, "seed": 0})
+    with pytest.raises(
+        ValueError, match=r"no stratum_comparisons\.tsv: an earlier version made it; delete it and score"
+    ):
+        read_scores(tmp_path)
 
 
 def test_the_printed_table_tells_perturbed_rows_from_clean_ones(tmp_path, capsys):

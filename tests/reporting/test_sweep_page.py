@@ -12,7 +12,7 @@ from braindino.pipeline.score import score, write_scores
 from braindino.record import write_record, write_table
 from braindino.reporting.artefacts import Artefacts, answers_of
 from braindino.reporting.figures import DASHES, MARKERS, PALETTE
-from braindino.reporting.names import encoder_label
+from braindino.reporting.names import encoder_label, metric_label
 from braindino.reporting.sections_groups import risk_groups, strata
 from braindino.reporting.sections_robustness import robustness, severities
 from braindino.reporting.standings import standings, standings_sentence, standings_table
@@ -69,7 +69,10 @@ def sweep(tmp_path_factory):
     scores = score(list(tables.values()), draws=100)
     write_scores(scores, root / "scores")
     answers = tuple(one for folder, own in tables.items() for one in answers_of(folder, own))
-    given = {name: getattr(scores, name) for name in ("metrics", "comparisons", "strata", "risk_groups")}
+    given = {
+        name: getattr(scores, name)
+        for name in ("metrics", "comparisons", "strata", "stratum_comparisons", "risk_groups")
+    }
     return list(tables), root / "scores", Artefacts(answers=answers, **given)
 
 
@@ -118,6 +121,26 @@ def test_strata_have_a_figure_by_age_and_a_table(sweep):
     assert not any("mlp" in row[4] for row in groups.rows)
 
 
+def test_age_bands_that_are_large_enough_have_a_table_of_differences():
+    """braindino is better than regions in the young only; its second head, and sex, have no part in the table."""
+    rng, young, tables = np.random.default_rng(0), np.arange(100) % 2 == 0, []
+    spread = {("braindino", "linear"): np.where(young, 1, 8), ("braindino", "mlp"): 1, ("regions", "linear"): 8}
+    for (encoder, head), size in spread.items():
+        own = table("brain_age", encoder, head, 100).query("fraction == 1 and perturbation == 'none'")
+        said = own["target"] + size * rng.standard_normal(100)
+        tables.append(own.assign(age=np.where(young, 30, 85), output=said))
+    scores = score(tables, draws=500)
+    given = {name: getattr(scores, name) for name in ("metrics", "comparisons", "strata", "stratum_comparisons")}
+    found = Artefacts(**given)
+    _, differences, _ = strata(found)
+    assert differences.columns[3:] == ("age 20-39", "age 80 and older", "oldest minus youngest")
+    (row,) = differences.rows
+    assert row[2] == "braindino, linear minus brain regions, linear" and not differences.folded
+    assert row[3].endswith("n = 50, better") and row[4].endswith("n = 50")
+    assert row[5].startswith("80 and older − 20-39: ") and row[5].endswith("n = 100, differs")
+    assert contests(found.comparisons) == [] and "table of differences" in next(iter(strata(found))).caption
+
+
 def test_risk_groups_stand_in_pairs_with_one_test(sweep):
     (groups,) = risk_groups(sweep[2], "survival")
     models = [row[0] for row in groups.rows if row[0]]
@@ -163,6 +186,11 @@ def test_age_and_sex_alone_are_a_baseline_for_every_head(sweep):
 def test_names_of_plug_ins_in_words():
     assert encoder_label("clinical") == "age and sex" and encoder_label("regions") == "brain regions"
     assert encoder_label("dinov3@brain") == "dinov3 (brain)" and encoder_label("pca@x") == "PCA of slices (x)"
+
+
+def test_the_metrics_of_survival_curves_are_named_with_their_direction():
+    assert metric_label("integrated_brier", unit="days", arrow=True) == "integrated Brier score ↓"
+    assert metric_label("brier_skill") == "Brier skill against Kaplan-Meier, higher is better"
 
 
 def test_no_two_of_many_models_look_the_same():

@@ -3,7 +3,15 @@ import pytest
 from lifelines import KaplanMeierFitter
 from lifelines.utils import concordance_index as lifelines_c
 
-from braindino.stats.censoring import brier_at, concordance_ipcw, integrated_brier, observed_share
+from braindino.stats.censoring import (
+    Curves,
+    brier_at,
+    brier_skill,
+    concordance_ipcw,
+    integrated_brier,
+    observed_share,
+    surviving_share,
+)
 
 RNG = np.random.default_rng(8)
 ONE = np.ones((1, 60))
@@ -74,10 +82,10 @@ def test_brier_without_censoring_is_a_mean_square():
     at = np.array([0.2, 0.7, 1.0])
     said = RNG.random((60, 3))
     expected = ((said - (time[:, None] > at)) ** 2).mean(0)
-    np.testing.assert_allclose(brier_at(target(time, event), said, at, ONE)[0], expected)
+    np.testing.assert_allclose(brier_at(target(time, event), Curves(at, said), ONE)[0], expected)
     area = np.trapezoid(expected, at) / 0.8
-    assert integrated_brier(target(time, event), said, at, ONE)[0] == pytest.approx(area)
-    half = integrated_brier(target(time, event), np.full((60, 3), 0.5), at, ONE)
+    assert integrated_brier(target(time, event), Curves(at, said), ONE)[0] == pytest.approx(area)
+    half = integrated_brier(target(time, event), Curves(at, np.full((60, 3), 0.5)), ONE)
     assert half[0] == pytest.approx(0.25)
 
 
@@ -92,23 +100,68 @@ def test_brier_from_the_definition():
                 total += said[n, column] ** 2 / float(curve.predict(time[n] - 1e-9))
             elif time[n] > moment:
                 total += (1 - said[n, column]) ** 2 / float(curve.predict(moment))
-        assert brier_at(target(time, event), said, at, ONE)[0, column] == pytest.approx(total / 60)
+        assert brier_at(target(time, event), Curves(at, said), ONE)[0, column] == pytest.approx(total / 60)
 
 
-def test_brier_weights_are_repeats():
+def test_integrated_brier_by_hand():
+    """Events at 1 and 4, censored at 2, alive at 5: G(1-) = G(1) = 1, G(3) = G(4-) = 2/3.
+
+    BS(1) = (0.6^2 + 0.2^2 + 0.1^2 + 0.3^2) / 4; at 3 the censored case is left out and the two later ones count 3/2.
+    """
+    told = np.array([[0.6, 0.5], [0.8, 0.9], [0.9, 0.8], [0.7, 0.4]])
+    first = (0.6**2 + 0.2**2 + 0.1**2 + 0.3**2) / 4
+    second = (0.5**2 + 1.5 * (0.2**2 + 0.6**2)) / 4
+    who = target([1.0, 2, 4, 5], [1, 0, 1, 0])
+    curves, one = Curves(np.array([1.0, 3.0]), told), np.ones((1, 4))
+    assert integrated_brier(who, curves, one)[0] == pytest.approx((first + second) / 2)
+    # Kaplan-Meier is 3/4 at 1 and at 3
+    reference = ((0.75**2 + 3 * 0.25**2) / 4 + (0.75**2 + 1.5 * 2 * 0.25**2) / 4) / 2
+    assert brier_skill(who, curves, one)[0] == pytest.approx(1 - (first + second) / 2 / reference)
+
+
+def test_kaplan_meier_has_no_skill_and_is_that_of_lifelines():
+    time, event, risk = cohort()
+    at = np.array([0.1, 0.3, 0.6, 0.9])
+    theirs = KaplanMeierFitter().fit(time, event).predict(at).to_numpy()
+    np.testing.assert_allclose(surviving_share(time, event, ONE, at)[0], theirs)
+    same = Curves(at, np.tile(theirs, (60, 1)))
+    assert brier_skill(target(time, event), same, ONE)[0] == pytest.approx(0, abs=1e-12)
+    better = Curves(at, np.exp(-at * np.exp(0.5 * risk)[:, None]))
+    assert 0 < brier_skill(target(time, event), better, ONE)[0] < 1
+    tied = np.ceil(time * 5)
+    lifelines = KaplanMeierFitter().fit(tied, event).predict([1, 2, 3]).to_numpy()
+    np.testing.assert_allclose(surviving_share(tied, event, ONE, np.array([1.0, 2, 3]))[0], lifelines)
+
+
+@pytest.mark.parametrize("metric", [integrated_brier, brier_skill])
+def test_brier_weights_are_repeats(metric):
     time, event, _ = cohort()
     at, said = np.array([0.2, 0.4, 0.6]), RNG.random((60, 3))
     counts = RNG.integers(0, 3, (2, 60))
-    got = integrated_brier(target(time, event), said, at, counts)
-    again = [integrated_brier(target(*(np.repeat(x, c) for x in (time, event))), np.repeat(said, c, axis=0), at,
-                              np.ones((1, c.sum())))[0] for c in counts]  # fmt: skip
+    got = metric(target(time, event), Curves(at, said), counts)
+    again = [metric(target(*(np.repeat(x, c) for x in (time, event))), Curves(at, np.repeat(said, c, axis=0)),
+                    np.ones((1, c.sum())))[0] for c in counts]  # fmt: skip
     np.testing.assert_allclose(got, again)
 
 
+def test_brier_is_undefined_without_two_moments_or_anybody_left():
+    who, said = target([1.0, 2, 3, 4], [1, 1, 1, 0]), np.full((4, 2), 0.5)
+    for at in ([2.0], [2.0, 4.0]):
+        for metric in (integrated_brier, brier_skill):
+            assert np.isnan(metric(who, Curves(np.array(at), said[:, : len(at)]), np.ones((1, 4)))[0])
+    who[3, 1] = 1  # the last one known to have the event: at 4 all have
+    assert integrated_brier(who, Curves(np.array([2.0, 4.0]), said), np.ones((1, 4)))[0] == 0.25
+
+
+def test_curves_are_cut_where_few_are_left():
+    curves = Curves(np.array([1.0, 2, 3]), np.arange(12.0).reshape(4, 3))
+    early = curves.until(np.array([1.5, 2.0, 2.5, 4.0]), 2)
+    assert early.at.tolist() == [1, 2] and early.survival.tolist() == [[0, 1], [3, 4], [6, 7], [9, 10]]
+    assert len(curves[np.array([True, False, False, True])]) == 2
+
+
 def test_refusals():
-    time, event, _ = cohort()
-    for at in ([0.5], [0.5, 0.4], [0.5, 1e9]):
-        with pytest.raises(ValueError, match="rising moments"):
-            integrated_brier(target(time, event), np.ones((60, len(at))), np.array(at), ONE)
+    with pytest.raises(ValueError, match="must rise"):
+        Curves(np.array([0.5, 0.4]), np.ones((60, 2)))
     with pytest.raises(ValueError, match="shape"):
-        integrated_brier(target(time, event), np.ones((60, 3)), np.array([0.1, 0.2]), ONE)
+        Curves(np.array([0.1, 0.2]), np.ones((60, 3)))

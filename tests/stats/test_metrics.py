@@ -78,7 +78,7 @@ def test_concordance_by_hand_and_by_lifelines():
     assert ours == pytest.approx(lifelines_c(time, -risk, event), abs=1e-12)
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", [name for name, one in METRICS.items() if one.of == "outputs"])
 def test_weights_are_repeats(name):
     """A case of weight 3 counts like three copies of it, and one of weight 0 like none."""
     metric, n = METRICS[name], 40

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from braindino.stats.sheets import Model, Sheet
-from braindino.stats.strata import age_band, only, strata
+from braindino.stats.strata import age_band, large_enough, only, strata
 
 
 def sheet(**about):
@@ -43,3 +43,22 @@ def test_families_are_clusters():
     assert len(set(whole.clusters)) == 4 and len(set(whole.clusters[[0, 1, 5]])) == 1
     assert sheet().clusters.tolist() == sheet().subjects.tolist()
     assert len(only(whole, np.arange(6) < 2).clusters) == 2
+
+
+def people(kind, target, family=None):
+    n = len(target)
+    model = Model("a", "linear", 1.0, (0,), (np.arange(float(n)),), np.ones(n, bool))
+    about = pd.DataFrame({} if family is None else {"family": family}, index=range(n))
+    ids = np.array([f"sub-{i}" for i in range(n)])
+    return Sheet({"kind": kind}, ids, np.asarray(target), ("one", "other"), (model,), about)
+
+
+def test_a_test_needs_twenty_subjects_and_five_of_each_class_or_with_the_event():
+    assert large_enough(people("regression", np.zeros(20))) and not large_enough(people("regression", np.zeros(19)))
+    assert not large_enough(people("regression", np.zeros(20)), np.arange(20) > 0)
+    assert large_enough(people("classification", [0] * 15 + [1] * 5))
+    assert not large_enough(people("classification", [0] * 16 + [1] * 4))
+    time = np.arange(20.0)
+    assert large_enough(people("survival", np.stack([time, time < 5], 1)))
+    assert not large_enough(people("survival", np.stack([time, time < 4], 1)))
+    assert not large_enough(people("regression", np.zeros(20), ["f"] * 2 + [""] * 18)), "a family counts once"

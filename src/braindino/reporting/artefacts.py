@@ -107,6 +107,7 @@ class Artefacts:
     metrics: pd.DataFrame | None = None
     comparisons: pd.DataFrame | None = None
     strata: pd.DataFrame | None = None
+    stratum_comparisons: pd.DataFrame | None = None
     risk_groups: pd.DataFrame | None = None
     analysis: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     similarity: Similarity | None = None

@@ -105,8 +105,9 @@ def age_figure(rows: pd.DataFrame, units: Mapping[str, str], synthetic: bool) ->
             "Headline metric by age of the test subjects.",
             "Under each age band (years) stands the number of its test subjects. Bars are 95 % intervals over the "
             "subjects of the band; where a band lacks a class or an event there is no interval, or no point. Bands "
-            "differ in size and in their mix of subjects: no difference between them was tested. Lines join the points "
-            f"of a model and mean nothing between them. {heads_drawn(rows)}",
+            "differ in size and in their mix of subjects; what may be said of two models within a band stands in the "
+            "table of differences, where a band is large enough for a test. Lines join the points of a model and mean "
+            f"nothing between them. {heads_drawn(rows)}",
             f"Headline metric by age band for {', '.join(task_label(task) for task in tasks)}.",
         )
 

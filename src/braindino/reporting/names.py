@@ -23,8 +23,10 @@ VARIANTS = {"mean_patch": "patch mean", "concat": "contrasts concatenated", "wei
 
 SHORT = {"mae": "MAE", "roc_auc": "AUC", "concordance_index": "C-index", "dice": "Dice", "hd95_mm": "HD95 (mm)",
          "rmse": "RMSE", "r2": "R²", "pearson_r": "Pearson r", "brier": "Brier score", "f1": "F1",
-         "auprc": "AUPRC", "ece": "ECE", "concordance_ipcw": "C-index (IPCW)", "surface_dice": "surface Dice (1 mm)",
-         "lesionwise_dice": "lesion-wise Dice", "lesionwise_hd95_mm": "lesion-wise HD95 (mm)"}  # fmt: skip
+         "auprc": "AUPRC", "ece": "ECE", "concordance_ipcw": "C-index (IPCW)",
+         "integrated_brier": "integrated Brier score", "brier_skill": "Brier skill against Kaplan-Meier",
+         "surface_dice": "surface Dice (1 mm)", "lesionwise_dice": "lesion-wise Dice",
+         "lesionwise_hd95_mm": "lesion-wise HD95 (mm)"}  # fmt: skip
 IN_UNIT = ("mae", "rmse")
 """Metrics in the unit of the target."""
 REGIONS = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}

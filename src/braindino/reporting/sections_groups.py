@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from braindino.reporting.artefacts import Artefacts, rows_of
 from braindino.reporting.figures import Figure
 from braindino.reporting.figures_groups import age_figure
-from braindino.reporting.names import metric_label, model_label, task_label
-from braindino.reporting.page import Table, number, p_value, with_interval
+from braindino.reporting.names import PRIOR, metric_label, model_label, task_label
+from braindino.reporting.page import MOST_ROWS, Table, number, p_value, with_interval
 from braindino.reporting.sections_summary import largest_fraction, plain
-
-AGE = "age"
+from braindino.reporting.verdicts import SIGNIFICANT, conclude
+from braindino.stats.metrics import METRICS
+from braindino.stats.strata import AGE, LEAST_OF_A_KIND, LEAST_SUBJECTS
 
 
 def strata(found: Artefacts) -> Iterator[Figure | Table]:
     """Headline metric by age band as a figure, and by sex, age, site and contrasts as a table; at the largest fraction.
 
-    Both show one head of each encoder; `strata.tsv` holds all.
+    Between them the differences of the models within each band. All show one head of each encoder; `strata.tsv` and
+    `stratum_comparisons.tsv` hold all.
     """
     if found.strata is None or not len(found.strata):
         return
@@ -31,6 +35,7 @@ def strata(found: Artefacts) -> Iterator[Figure | Table]:
     if len(by_age):
         units = {task: found.unit(task) for task in dict.fromkeys(by_age["task"])}
         yield age_figure(by_age, units, found.synthetic_results)
+        yield from _age_differences(found)
     cells = tuple(
         (
             task_label(row.task),
@@ -45,12 +50,60 @@ def strata(found: Artefacts) -> Iterator[Figure | Table]:
     )
     yield Table(
         "Headline metric by groups of the test subjects, at the largest label fraction. Groups differ in size and in "
-        "what is asked of them: no difference between groups was tested, and one of few subjects says nothing. "
+        "what is asked of them: values of two groups are no comparison, and a group of few subjects says nothing. "
         "One head of each encoder; strata.tsv of the scores holds all",
         ("task", "metric", "by", "group", "encoder, head", "value [95 % interval]", "subjects"),
         cells,
         folded=True,
     )
+
+
+def _age_differences(found: Artefacts) -> Iterator[Table]:
+    """A row per pair of drawn models, a column per age band that is large enough, oldest minus youngest last."""
+    if found.stratum_comparisons is None:
+        return
+    rows = plain(found.stratum_comparisons)
+    rows, heads = rows[rows["variable"] == AGE], found.main_heads()
+    drawn = [_is_drawn(heads, row.task, row.a) and _is_drawn(heads, row.task, row.b) for row in rows_of(rows)]
+    rows = rows[np.array(drawn, bool)]
+    if not len(rows):
+        return
+    bands = sorted(dict.fromkeys(rows["level"]), key=lambda level: int(re.split(r"\D", level)[0]))
+    cells = []
+    for (task, metric, a, b), own in rows.groupby(["task", "metric", "a", "b"], sort=False):
+        within = {row.level: _difference(row) for row in rows_of(own[own["minus"] == ""])}
+        between = [f"{row.level} − {row.minus}: {_difference(row, between=True)}" for row in rows_of(own) if row.minus]
+        pair = " minus ".join(model_label(*name.split("/")) for name in (str(a), str(b)))
+        measured = metric_label(str(metric), unit=found.unit(str(task)), arrow=True)
+        cells.append(
+            (task_label(str(task)), measured, pair, *(within.get(band, "") for band in bands), *(between or [""]))
+        )
+    yield Table(
+        "Do encoders differ within an age band? Differences of the headline metric on the same test subjects, at the "
+        f"largest label fraction, with 95 % intervals. Bands of fewer than {LEAST_SUBJECTS} subjects (or "
+        f"{LEAST_OF_A_KIND} of a class or with an event) have none. better, worse: the first model of the pair, where "
+        "that holds after Holm's correction over the pairs and bands of the task. Last column: the difference in the "
+        "oldest band minus that in the youngest; differs: Holm-adjusted p below 0.05 over the pairs of the task. A "
+        "difference shown in one band and not in another does not by itself differ between the two. One head of each "
+        "encoder; stratum_comparisons.tsv of the scores holds all",
+        ("task", "metric", "pair", *(f"age {band}" for band in bands), "oldest minus youngest"),
+        tuple(cells),
+        folded=len(cells) > MOST_ROWS,
+    )
+
+
+def _is_drawn(heads: Mapping[tuple[str, str], str], task: str, model: str) -> bool:
+    encoder, _, head = model.partition("/")
+    return head == PRIOR or heads.get((task, encoder)) == head
+
+
+def _difference(row: Any, *, between: bool = False) -> str:
+    """The difference with its interval, number of subjects and, where it holds after correction, what it says."""
+    told = f"{with_interval(row.difference, row.low, row.high)}, n = {row.subjects}"
+    conclusion = conclude(row.low, row.high, METRICS[row.metric].higher_is_better)
+    if conclusion == "no difference shown" or not row.p_holm < SIGNIFICANT:
+        return told
+    return f"{told}, {'differs' if between else conclusion}"
 
 
 def risk_groups(found: Artefacts, task: str) -> Iterator[Table]:

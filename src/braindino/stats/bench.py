@@ -10,7 +10,7 @@ from jaxtyping import Bool, Num
 
 from braindino.stats.comparisons import Difference, paired_bootstrap
 from braindino.stats.draws import Weights
-from braindino.stats.intervals import bootstrap_counts, ends, jackknife, strata_of
+from braindino.stats.intervals import bca_interval, bootstrap_counts, jackknife, percentile_interval, strata_of
 from braindino.stats.metrics import METRICS, Metric, segmentation_metric
 from braindino.stats.sheets import Model, Sheet
 
@@ -47,9 +47,10 @@ class Bench:
             n for n, own in enumerate(self.sheet.outputs) if own == name or segmentation_metric(own).name == name
         ]
 
-    def metrics(self) -> list[str]:
-        """All metrics of this kind of task that the table has; for segmentation also one per region."""
-        named = [name for name, metric in METRICS.items() if metric.kind == self.sheet.kind]
+    def metrics(self, model: Model) -> list[str]:
+        """All metrics of this kind of task on which the model has answers; for segmentation also one per region."""
+        own = [name for name, metric in METRICS.items() if metric.kind == self.sheet.kind]
+        named = [name for name in own if METRICS[name].of == "outputs" or model.curves]
         if self.sheet.kind == "segmentation":
             return [*(name for name in named if self.metric(name)[1]), *self.sheet.outputs]
         return named
@@ -58,10 +59,12 @@ class Bench:
         """The metric that the task names.
 
         Raises:
-            ValueError: an unknown one, one of another kind of task, or one without a better direction.
+            ValueError: an unknown one, one of another kind of task, one without a better direction, or one on which
+                not every model has answers.
         """
         name = str(self.sheet.key["metric"])
-        fit = [key for key, known in METRICS.items() if known.kind == self.sheet.kind and known.best is None]
+        own = [known for known in METRICS.values() if known.kind == self.sheet.kind]
+        fit = [known.name for known in own if known.best is None and known.of == "outputs"]
         if name not in fit:
             kind, task = self.sheet.kind, self.sheet.key["task"]
             raise ValueError(f"task {task} names the metric {name!r}; a {kind}: {', '.join(fit)}")
@@ -70,9 +73,10 @@ class Bench:
     def values(self, model: Model, name: str, ok: Cases, weights: Num[np.ndarray, "draw answered"]) -> np.ndarray:
         """(seed, draw) of a metric on the cases `ok`; `weights` (draw, those cases)."""
         metric, columns = self.metric(name)
-        outputs = [output[ok] if columns is None else output[ok][:, columns] for output in model.outputs]
         if not ok.any():
-            return np.full((len(outputs), len(weights)), np.nan)
+            return np.full((len(model.seeds), len(weights)), np.nan)
+        answers: tuple[Any, ...] = model.outputs if metric.of == "outputs" else model.curves
+        outputs = [output[ok] if columns is None else output[ok][:, columns] for output in answers]
         return np.stack([metric.function(self.sheet.target[ok], output, weights) for output in outputs])
 
     def plain(self, model: Model, name: str, ok: Cases) -> np.ndarray:
@@ -88,13 +92,14 @@ class Bench:
         ok = model.ok
         if not ok.any():
             return float("nan"), float("nan")
+        method = self.metric(name)[0].interval
+        if method == "none":
+            return float("nan"), float("nan")
+        drawn, left_out, first = self._resampled(model, name, ok)
+        if method == "percentile":
+            return percentile_interval(drawn)
         strata = strata_of(self.sheet.kind, self.sheet.target[ok])
-        value, drawn = float(self.plain(model, name, ok).mean()), self.drawn(model, name, ok)
-
-        def function(weights: Weights) -> Any:
-            return self.values(model, name, ok, weights).mean(0)
-
-        return ends(self.metric(name)[0].interval, value, drawn, function, self.sheet.clusters[ok], strata)
+        return bca_interval(float(self.plain(model, name, ok).mean()), drawn, left_out, _of(strata, first))
 
     def difference(self, a: Model, b: Model, name: str, ok: Cases) -> Difference:
         """Metric of a minus metric of b on the cases `ok`, by the paired bootstrap; NaN without such a case."""
@@ -105,8 +110,7 @@ class Bench:
         drawn_a, left_a, first = self._resampled(a, name, ok)
         drawn_b, left_b, _ = self._resampled(b, name, ok)
         strata = strata_of(self.sheet.kind, self.sheet.target[ok])
-        own = None if strata is None else strata[first]
-        return paired_bootstrap(drawn_a, drawn_b, value, left_a - left_b, own)
+        return paired_bootstrap(drawn_a, drawn_b, value, left_a - left_b, _of(strata, first))
 
     def _resampled(self, model: Model, name: str, ok: Cases) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(draw,), (cluster,) without each cluster, (cluster,) first case of each: computed once per set of cases."""
@@ -123,3 +127,8 @@ class Bench:
     def subjects(self, ok: Cases) -> int:
         """Number of subjects among the cases."""
         return len(np.unique(self.sheet.subjects[ok]))
+
+
+def _of(strata: np.ndarray | None, first: np.ndarray) -> np.ndarray | None:
+    """The stratum of each cluster, by its first case."""
+    return None if strata is None else strata[first]

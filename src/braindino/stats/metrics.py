@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Num
 
 from braindino.stats.calibration import calibration_slope, ece
-from braindino.stats.censoring import concordance_ipcw
+from braindino.stats.censoring import brier_skill, concordance_ipcw, integrated_brier
 from braindino.stats.draws import Draws, Weights, mean, positive, ratio
 from braindino.types import Kind
 
@@ -41,6 +41,9 @@ class Metric:
     """How its interval is made, by what benchmarks/interval_coverage.py found to cover; `none`: nothing covers."""
     best: float | None = None
     """The value of a perfect answer where neither direction is better; such a metric cannot be a task's headline."""
+    of: Literal["outputs", "curves"] = "outputs"
+    """What it is measured on: outputs, which every model has, or survival curves (`censoring.Curves`), which some
+    have; such a metric cannot be a task's headline either."""
 
     def value(self, target: Any, output: Any) -> float:
         """The plain metric: every case counts once."""
@@ -193,6 +196,8 @@ METRICS: dict[str, Metric] = {
         Metric("pearson_r", "regression", True, "", pearson_r),
         Metric("concordance_index", "survival", True, "", concordance_index),
         Metric("concordance_ipcw", "survival", True, "", concordance_ipcw),
+        Metric("integrated_brier", "survival", False, "", integrated_brier, of="curves"),
+        Metric("brier_skill", "survival", True, "", brier_skill, of="curves"),
         Metric("dice", "segmentation", True, "", case_mean),
         Metric("hd95_mm", "segmentation", False, "mm", case_mean),
         Metric("surface_dice", "segmentation", True, "", case_mean),

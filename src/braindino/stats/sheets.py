@@ -6,6 +6,7 @@ same order.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Shaped
 
+from braindino.stats.censoring import Curves
 from braindino.stats.intervals import check_subjects
 from braindino.types import Kind
 
@@ -26,6 +28,11 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "survival": ("time", "event"),
     "segmentation": (),
 }
+CURVE = r"survival_\d+(\.\d+)?(e[+-]?\d+)?"
+"""Columns that a survival table may have: the probability of no event up to that time."""
+LEAST_LATER = 5
+"""Cases of the sheet that must outlive a moment for survival curves to be scored there: fewer, and many draws have
+nobody left to score."""
 ABOUT = ("family", "site", "sex", "age", "contrasts")
 """Columns that a table may have besides: who is related, and by what cases can be told apart."""
 
@@ -44,6 +51,8 @@ class Model:
     """Cases that no seed failed on."""
     thresholds: tuple[float, ...] = ()
     """Per seed, where the table has a column `threshold`: the median risk of the training subjects."""
+    curves: tuple[Curves, ...] = ()
+    """Per seed, where the table has columns `survival_<time>` of every seed: at that seed's own times."""
 
     @property
     def name(self) -> str:
@@ -88,7 +97,8 @@ def read_sheets(table: pd.DataFrame) -> Iterator[Sheet]:
 
     Raises:
         ValueError: a missing column or subject id, an unknown kind, a case twice or missing for a model, a case
-            with two targets, an answer that is not finite though its status is ok.
+            with two targets, an answer that is not finite, or a survival probability not within 0 and 1, though its
+            status is ok.
     """
     told = table["protocol"].fillna(THREE_WAY) if "protocol" in table.columns else THREE_WAY
     table = table.assign(protocol=told)
@@ -138,7 +148,7 @@ def _sheet(key: dict[str, Any], rows: pd.DataFrame) -> Sheet:
         raise ValueError(f"case {case!r} of task {key['task']} has no target")
     outputs = _output_names(key, rows)
     target = _target(key, cases, outputs)
-    models = tuple(_models(key, rows, outputs))
+    models = tuple(_models(key, rows, outputs, target))
     known = [name for name in ABOUT if name in rows.columns]
     told = rows[known].where(rows[known] != "")
     about = told.groupby(rows["case"]).first().reindex(cases["case"]).reset_index(drop=True)
@@ -168,11 +178,11 @@ def _target(key: dict[str, Any], cases: pd.DataFrame, outputs: tuple[str, ...]) 
     return numbers[:, 0] if key["kind"] == "regression" else numbers
 
 
-def _models(key: dict[str, Any], rows: pd.DataFrame, outputs: tuple[str, ...]) -> Iterator[Model]:
+def _models(key: dict[str, Any], rows: pd.DataFrame, outputs: tuple[str, ...], target: np.ndarray) -> Iterator[Model]:
     flat = key["kind"] in ("regression", "survival")
     columns = ["output"] if flat else [f"output_{name}" for name in outputs]
     for (encoder, head, fraction), own in rows.groupby(list(MODEL)):
-        seeds, arrays, good, thresholds = [], [], [], []
+        seeds, arrays, good, thresholds, curves = [], [], [], [], []
         for seed, run in own.groupby("seed"):
             run = run.sort_values("case")
             ok, values = (run["status"] == "ok").to_numpy(), run[columns].to_numpy(float)
@@ -184,5 +194,25 @@ def _models(key: dict[str, Any], rows: pd.DataFrame, outputs: tuple[str, ...]) -
             good.append(ok)
             if "threshold" in run and run["threshold"].notna().any():
                 thresholds.append(float(run["threshold"].dropna().iloc[0]))
+            if key["kind"] == "survival" and (curve := _curves(run, ok)) is not None:
+                curves.append(curve.until(target[:, 0], LEAST_LATER))
         named = str(encoder), str(head), float(str(fraction))
-        yield Model(*named, tuple(seeds), tuple(arrays), np.all(good, axis=0), tuple(thresholds))
+        told = tuple(curves) if len(curves) == len(seeds) else ()
+        yield Model(*named, tuple(seeds), tuple(arrays), np.all(good, axis=0), tuple(thresholds), told)
+
+
+def _curves(run: pd.DataFrame, ok: np.ndarray) -> Curves | None:
+    """The survival curves of one run, at those times whose columns it fills (the others are of other runs)."""
+    columns = run.loc[:, [bool(re.fullmatch(CURVE, str(name))) for name in run.columns]]
+    filled = columns[ok].dropna(axis=1, how="all").columns
+    if not len(filled):
+        return None
+    at = {float(str(name).removeprefix("survival_")): name for name in filled}
+    shares = run[[at[time] for time in sorted(at)]].to_numpy(float)
+    wrong = run["case"].to_numpy()[ok & ~((shares >= 0) & (shares <= 1)).all(1)]
+    if len(wrong):
+        raise ValueError(
+            f"case {wrong[0]!r} of {run['encoder'].iloc[0]}/{run['head'].iloc[0]} has status ok, but a survival "
+            "probability (columns survival_<time>) that is missing or not within 0 and 1"
+        )
+    return Curves(np.array(sorted(at)), shares)

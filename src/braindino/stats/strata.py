@@ -11,9 +11,12 @@ from jaxtyping import Bool
 
 from braindino.stats.sheets import Sheet
 
-STRATA = ("sex", "age", "site", "contrasts")
+AGE = "age"
+STRATA = ("sex", AGE, "site", "contrasts")
 AGES = (0, 20, 40, 60, 80)
 """Lower ends of the age bands in years; the last one is open."""
+LEAST_SUBJECTS, LEAST_OF_A_KIND = 20, 5
+"""Subjects (families) that a test within a stratum needs, and of each class, or with an event, among them."""
 
 
 def strata(sheet: Sheet) -> Iterator[tuple[str, str, Sheet]]:
@@ -24,7 +27,7 @@ def strata(sheet: Sheet) -> Iterator[tuple[str, str, Sheet]]:
     for variable in STRATA:
         if variable not in sheet.about:
             continue
-        levels = _levels(variable, sheet.about[variable])
+        levels = levels_of(sheet, variable)
         found = [level for level in dict.fromkeys(sorted(levels, key=_order)) if level]
         if len(found) > 1:
             yield from ((variable, level, only(sheet, levels == level)) for level in found)
@@ -33,7 +36,12 @@ def strata(sheet: Sheet) -> Iterator[tuple[str, str, Sheet]]:
 def only(sheet: Sheet, where: Bool[np.ndarray, " case"]) -> Sheet:
     """A sheet of some of the cases."""
     models = tuple(
-        replace(model, outputs=tuple(output[where] for output in model.outputs), ok=model.ok[where])
+        replace(
+            model,
+            outputs=tuple(output[where] for output in model.outputs),
+            ok=model.ok[where],
+            curves=tuple(curve[where] for curve in model.curves),
+        )
         for model in sheet.models
     )
     about = sheet.about[where].reset_index(drop=True)
@@ -49,10 +57,28 @@ def age_band(age: float) -> str:
     return f"{lowest} and older" if nxt is None else f"{lowest}-{nxt - 1}"
 
 
-def _levels(variable: str, column: pd.Series) -> np.ndarray:
-    if variable == "age":
+def levels_of(sheet: Sheet, variable: str) -> np.ndarray:
+    """(case,): the level of each case, "" where it is not known."""
+    column = sheet.about[variable]
+    if variable == AGE:
         return np.asarray([age_band(age) for age in pd.to_numeric(column, errors="coerce")], object)
     return np.asarray(["" if pd.isna(cell) else str(cell) for cell in column], object)
+
+
+def large_enough(sheet: Sheet, where: Bool[np.ndarray, " case"] | None = None) -> bool:
+    """Whether models may be compared on these cases of a stratum (all without `where`).
+
+    True from `LEAST_SUBJECTS` subjects (families) on, of whom `LEAST_OF_A_KIND` are of each class of the task
+    (classification) or have the event (survival).
+    """
+    where = np.ones(len(sheet.subjects), bool) if where is None else where
+    kinds: list[np.ndarray] = []
+    if sheet.kind == "classification":
+        kinds = [where & (sheet.target == number) for number in range(len(sheet.outputs))]
+    if sheet.kind == "survival":
+        kinds = [where & (sheet.target[:, 1] > 0)]
+    sizes = [len(np.unique(sheet.clusters[own])) for own in (where, *kinds)]
+    return sizes[0] >= LEAST_SUBJECTS and all(size >= LEAST_OF_A_KIND for size in sizes[1:])
 
 
 def _order(level: str) -> tuple[float, str]:
