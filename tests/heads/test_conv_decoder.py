@@ -16,9 +16,10 @@ from braindino.model.config import preset
 from braindino.model.vit import VisionTransformer
 from braindino.pipeline.encode import load_encoder
 from braindino.pipeline.fit import fit, load_task, read_head, write_head
+from braindino.pipeline.live import CLEAN, segmented
 from braindino.pipeline.predict import predict
 from braindino.stats.segmentation import region_scores
-from braindino.volume.io import read_volume, write_nifti
+from braindino.volume.io import read_case, read_volume, write_nifti
 from braindino.volume.recipe import Recipe
 from phantom import scanned
 
@@ -217,7 +218,7 @@ def test_label_maps_lie_on_the_scans_voxels_and_say_where(tmp_path, task, encode
         paths[name] = tmp_path / f"{name}.nii.gz"
         write_nifti(paths[name], np.asarray(image.dataobj), image.affine)
     scans = tuple(replace(s, path=paths[s.contrast], label_map=paths["seg"], brain_mask=None) for s in case.scans)
-    scores = fitted.head.predict_dense(encoder, task, replace(case, scans=scans), tmp_path)
+    scores, *_ = segmented(task, encoder, fitted.head, (replace(case, scans=scans),), CLEAN, tmp_path)
     assert 0 <= scores["output_WT_dice"] <= 1
     scan, found = nib.load(scans[0].path), nib.load(tmp_path / "label_maps" / f"{case.name}_dseg.nii.gz")
     assert nib.aff2axcodes(found.affine) == ("L", "P", "S") and found.shape == scan.shape
@@ -255,7 +256,7 @@ def test_a_bad_training_scan_is_told_and_left_out(tmp_path, task, encoder, head,
 def test_bad_input(task, encoder, fitted, weights):
     case = task.cases_of("test")[0]
     with pytest.raises(ValueError, match="1 contrasts, but the head learned on 4"):
-        fitted.head.predict_dense(encoder, task, replace(case, scans=case.scans[:1]), None)
+        fitted.head.predict_dense(encoder, task, read_case(case.scans[:1]))
     brain = load_encoder("braindino", weights, 0, "brain")
     with pytest.raises(ValueError, match="needs every patch of a slice"):
         fit(task, brain, "conv_decoder")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt8
 from torch.nn import functional as F
 
-from braindino.heads import check_label_map, one_label_map, written_and_scored
+from braindino.heads import check_label_map, one_label_map
 from braindino.progress import note
 from braindino.types import Case, Encoder, Kind, Task, Volume
 from braindino.volume.io import read_case
@@ -41,18 +40,13 @@ class Fitted:
         """Everything learned."""
         return {"weight": self.weight, "bias": self.bias, "mean": self.mean, "scale": self.scale}
 
-    def predict_dense(self, encoder: Encoder, task: Task, case: Case, out: Path | None) -> dict[str, float]:
-        """Segment one case in its own space; Dice and HD95 per region where the case has a label map.
-
-        Regions are thresholded at 1/2 and written as one label map, the innermost region last.
-        """
-        original = read_case(case.scans)
-        tokens, prepared = _tokens(encoder, original)
+    def predict_dense(self, encoder: Encoder, task: Task, volume: Volume) -> UInt8[np.ndarray, "i j k"]:
+        """The label map of a volume on its own grid: regions are thresholded at 1/2, the innermost is set last."""
+        tokens, prepared = _tokens(encoder, volume)
         logits = self._logits(torch.from_numpy(tokens)).numpy()
         maps = _to_pixels(logits, len(task.regions), _grid(encoder))
-        probability = restore(from_slices(1 / (1 + np.exp(-maps))), prepared, original)
-        regions = {name: probability[n] >= 0.5 for n, name in enumerate(task.regions)}
-        return written_and_scored(task, case, original, one_label_map(regions, task), out)
+        probability = restore(from_slices(1 / (1 + np.exp(-maps))), prepared, volume)
+        return one_label_map({name: probability[n] >= 0.5 for n, name in enumerate(task.regions)}, task)
 
     def _logits(self, tokens: torch.Tensor) -> torch.Tensor:
         standard = (tokens.float() - torch.from_numpy(self.mean)) / torch.from_numpy(self.scale)
