@@ -10,6 +10,7 @@ import torch
 from braindino import catalog
 from braindino.fitting import segmenting
 from braindino.fitting.pictures import Picture, changed, draw, importance, whole, windows
+from braindino.fitting.scratch import Slices
 from braindino.fitting.upsampling import UpDecoder, dice_and_cross_entropy, feature_maps, levels
 from braindino.heads import one_label_map
 from braindino.model.config import preset
@@ -94,11 +95,13 @@ def test_monai_missing_is_one_sentence(monkeypatch):
 
 
 def test_a_third_of_a_batch_has_a_lesion():
-    blank = Picture(np.zeros((1, 4, 4), np.float16), np.zeros((4, 4), np.int16))
-    slices = [blank] * 99 + [replace(blank, labels=np.ones((4, 4), np.int16))]
-    drawn = draw(slices, np.array([99]), 12, np.random.default_rng(0))
+    values, labels = np.zeros((99, 1, 4, 4), np.float16), np.zeros((99, 4, 4), np.int16)
+    with Slices("x") as slices:
+        slices.add(values, labels)
+        assert not any(forced for _, forced in draw(slices, 12, np.random.default_rng(0)))
+        slices.add(values[:1], labels[:1] + 1)
+        drawn = draw(slices, 12, np.random.default_rng(0))
     assert [bool(one.labels.any()) for one, forced in drawn if forced] == [True] * 4 and len(drawn) == 12
-    assert not any(forced for _, forced in draw(slices[:99], np.zeros(0, int), 12, np.random.default_rng(0)))
 
 
 def test_values_and_labels_are_changed_together():

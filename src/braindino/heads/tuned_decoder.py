@@ -13,7 +13,7 @@ import torch
 from jaxtyping import UInt8
 
 from braindino.fitting import segmenting
-from braindino.fitting.segmenting import Lesson, decoder_arrays, decoder_from, learn_decoder, read_pictures, segment
+from braindino.fitting.segmenting import decoder_arrays, decoder_from, learn_decoder, lesson, segment
 from braindino.fitting.upsampling import UpDecoder
 from braindino.heads import check_label_map, one_label_map, slice_model, slice_recipe
 from braindino.types import Case, Encoder, Kind, Task, Volume
@@ -62,14 +62,12 @@ def from_state(state: Mapping[str, np.ndarray]) -> Fitted:
 def fit_dense(
     encoder: Encoder, task: Task, train: Sequence[Case], validation: Sequence[Case], *, seed: int, steps: int = STEPS
 ) -> Fitted:
-    """Learn decoder and a copy of the encoder (rate 3e-5) by `learn_decoder`. All slices are held in memory (float16).
+    """Learn decoder and a copy of the encoder (rate 3e-5) by `learn_decoder`. All slices lie on disk (float16).
 
     Raises:
-        ValueError: as `slice_model` and `learn_decoder`, or a label map of another scheme.
+        ValueError: as `slice_model`, `lesson` and `learn_decoder`, or a label map of another scheme.
     """
     model: Any = deepcopy(slice_model(encoder, NAME)).requires_grad_(True)
-    recipe = slice_recipe(encoder)
-    slices, held = (read_pictures(part, recipe, partial(check_label_map, task)) for part in (train, validation))
-    lesson = Lesson(slices, held, task.regions, len(task.contrasts), recipe)
     trained = dict(model.named_parameters())
-    return Fitted(*learn_decoder(NAME, model, lesson, seed=seed, steps=steps, inside=trained, rate=RATE))
+    with lesson(NAME, task, (train, validation), slice_recipe(encoder), partial(check_label_map, task)) as given:
+        return Fitted(*learn_decoder(NAME, model, given, seed=seed, steps=steps, inside=trained, rate=RATE))
