@@ -106,9 +106,9 @@ def check_room(out: Path, row: Row, left: int) -> None:
     """
     assert row.values is not None and row.patch is not None
     views, patches, dim = row.patch.shape
-    what = f"patch tokens of {left} cases x {views} views x {patches} patches x {dim} as float16"
+    sizes = f"{left} cases x {views} views x {patches} patches x {dim} as float16"
     remedy = "take fewer --slices, --level cls, or another --out"
-    note(require_room(out, left * (row.patch.nbytes + 2 * row.values.nbytes), what, remedy))
+    note("patch tokens: " + require_room(out, left * (row.patch.nbytes + 2 * row.values.nbytes), sizes, remedy))
 
 
 def _part_file(out: Path, number: int) -> Path:
