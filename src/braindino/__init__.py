@@ -42,6 +42,7 @@ _PUBLIC = {
     "BrainEncoder": "braindino.pipeline.estimator",
     "EncoderChoice": "braindino.pipeline.loading",
     "How": "braindino.pipeline.encoding",
+    "Perturbation": "braindino.pipeline.perturbing",
     "HeadClassifier": "braindino.pipeline.head_estimators",
     "HeadRegressor": "braindino.pipeline.head_estimators",
     "write_split": "braindino.pipeline.split",

@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -196,6 +197,27 @@ def _defuse(cell: Any) -> Any:
 
 def _fused(cell: Any) -> Any:
     return cell[1:] if isinstance(cell, str) and cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk of a folder."""
+    return shutil.disk_usage(folder).free
+
+
+def require_room(folder: Path, needed: int, what: str, remedy: str) -> str:
+    """A sentence on how much `what` will take of the disk of a folder, and how much of it is free.
+
+    Raises:
+        ValueError: not enough is free; the message has both sizes, and the remedy.
+    """
+    there = free_bytes(folder)
+    if needed > there:
+        raise ValueError(f"{what} are {_bytes(needed)}, but {folder} has {_bytes(there)} free; {remedy}")
+    return f"{what} are {_bytes(needed)}; {_bytes(there)} are free in {folder}"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
 
 
 def sha256(path: Path) -> str:

@@ -10,15 +10,17 @@ import torch
 from braindino import catalog
 from braindino.fitting import segmenting
 from braindino.fitting.pictures import Picture, changed, draw, importance, whole, windows
+from braindino.fitting.scratch import Slices
 from braindino.fitting.upsampling import UpDecoder, dice_and_cross_entropy, feature_maps, levels
 from braindino.heads import one_label_map
 from braindino.model.config import preset
 from braindino.model.vit import VisionTransformer
 from braindino.pipeline.encode import load_encoder
 from braindino.pipeline.fit import fit, load_task, read_head, write_head
+from braindino.pipeline.live import CLEAN, segmented
 from braindino.pipeline.predict import predict
 from braindino.stats.segmentation import region_scores
-from braindino.volume.io import read_volume, write_nifti
+from braindino.volume.io import read_case, read_volume, write_nifti
 from braindino.volume.recipe import Recipe
 from phantom import scanned
 
@@ -93,11 +95,13 @@ def test_monai_missing_is_one_sentence(monkeypatch):
 
 
 def test_a_third_of_a_batch_has_a_lesion():
-    blank = Picture(np.zeros((1, 4, 4), np.float16), np.zeros((4, 4), np.int16))
-    slices = [blank] * 99 + [replace(blank, labels=np.ones((4, 4), np.int16))]
-    drawn = draw(slices, np.array([99]), 12, np.random.default_rng(0))
+    values, labels = np.zeros((99, 1, 4, 4), np.float16), np.zeros((99, 4, 4), np.int16)
+    with Slices("x") as slices:
+        slices.add(values, labels)
+        assert not any(forced for _, forced in draw(slices, 12, np.random.default_rng(0)))
+        slices.add(values[:1], labels[:1] + 1)
+        drawn = draw(slices, 12, np.random.default_rng(0))
     assert [bool(one.labels.any()) for one, forced in drawn if forced] == [True] * 4 and len(drawn) == 12
-    assert not any(forced for _, forced in draw(slices[:99], np.zeros(0, int), 12, np.random.default_rng(0)))
 
 
 def test_values_and_labels_are_changed_together():
@@ -217,7 +221,7 @@ def test_label_maps_lie_on_the_scans_voxels_and_say_where(tmp_path, task, encode
         paths[name] = tmp_path / f"{name}.nii.gz"
         write_nifti(paths[name], np.asarray(image.dataobj), image.affine)
     scans = tuple(replace(s, path=paths[s.contrast], label_map=paths["seg"], brain_mask=None) for s in case.scans)
-    scores = fitted.head.predict_dense(encoder, task, replace(case, scans=scans), tmp_path)
+    scores, *_ = segmented(task, encoder, fitted.head, (replace(case, scans=scans),), CLEAN, tmp_path)
     assert 0 <= scores["output_WT_dice"] <= 1
     scan, found = nib.load(scans[0].path), nib.load(tmp_path / "label_maps" / f"{case.name}_dseg.nii.gz")
     assert nib.aff2axcodes(found.affine) == ("L", "P", "S") and found.shape == scan.shape
@@ -255,7 +259,7 @@ def test_a_bad_training_scan_is_told_and_left_out(tmp_path, task, encoder, head,
 def test_bad_input(task, encoder, fitted, weights):
     case = task.cases_of("test")[0]
     with pytest.raises(ValueError, match="1 contrasts, but the head learned on 4"):
-        fitted.head.predict_dense(encoder, task, replace(case, scans=case.scans[:1]), None)
+        fitted.head.predict_dense(encoder, task, read_case(case.scans[:1]))
     brain = load_encoder("braindino", weights, 0, "brain")
     with pytest.raises(ValueError, match="needs every patch of a slice"):
         fit(task, brain, "conv_decoder")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from braindino import catalog
+from braindino import catalog, record
 from braindino.cli import main
 from braindino.pipeline import encode_jobs, parts
 from braindino.pipeline.encode import (
@@ -154,7 +154,7 @@ def test_patch_tokens_are_kept_and_their_size_is_told(tmp_path, cases, choice, c
 
 
 def test_a_disk_too_small_for_patch_tokens_is_refused(tmp_path, cases, choice, monkeypatch):
-    monkeypatch.setattr(parts, "free_bytes", lambda out: 20_000)
+    monkeypatch.setattr(record, "free_bytes", lambda folder: 20_000)
     with pytest.raises(ValueError, match=r"are 0.07 MB, but .* has 0.02 MB free; take fewer --slices, --level cls"):
         encode_folder(cases[:3], choice, tmp_path / "f", How(("T1w",), level="patch"))
     monkeypatch.undo()

@@ -10,7 +10,7 @@ from braindino.model.weights import load_encoder as read_encoder
 from braindino.model.weights import save_encoder
 from braindino.pipeline.clinical import clinical_features
 from braindino.pipeline.fit import load_task
-from braindino.pipeline.paper import PERTURBED, ROBUST, paper, plan_paper
+from braindino.pipeline.paper import PERTURBED, ROBUST, _sweeps, paper, plan_paper
 from braindino.pipeline.predict import read_predictions
 from braindino.pipeline.score import read_scores
 from braindino.pipeline.studies import COHORTS, HEADS, Rival
@@ -117,9 +117,16 @@ def test_what_was_lost_is_made_again_to_the_same_bytes_and_nothing_else(done):
 
 def test_segmentation_alone_has_a_page_without_an_analysis(tmp_path, cohort, weights):
     plan = plan_paper([f"synthetic={cohort}"], ["braindino"], weights, fractions=(1.0,), only=("tumour_segmentation",))
-    page = paper(plan, tmp_path, workers=1, perturb=False)
-    assert page.is_file() and not (tmp_path / "analysis").exists()
-    assert set(read_scores(tmp_path / "scores").metrics["head"]) == {"decoder"}
+    page = paper(plan, tmp_path, workers=1)
+    assert not (tmp_path / "analysis").exists() and "Headline metric on perturbed test scans" in page.read_text("utf-8")
+    metrics = read_scores(tmp_path / "scores").metrics
+    tested = metrics[["perturbation", "severity"]].itertuples(index=False)
+    assert set(metrics["head"]) == {"decoder"}
+    assert {(name, int(severity)) for name, severity in tested} == {("none", 0), *PERTURBED}
+    dice = metrics[metrics["metric"] == "WT_dice"].set_index(["perturbation", "severity"])["value"]
+    assert dice["gibbs", 5] != dice["none", 0] and dice.notna().all()
+    assert len(list(tmp_path.glob("predictions/*/label_maps/*"))) == len(plan.studies[0].task.cases_of("test"))
+    assert [one.perturbed for one in _sweeps(plan, tmp_path, {}, perturb=False)] == [()]
 
 
 def test_the_papers_protocol_is_reported_on_validation_and_labelled(tmp_path, cohort, weights):

@@ -1,8 +1,7 @@
-"""Slices with their label maps in memory, and batches drawn of them: lesions more often, a little changed each time."""
+"""Slices with their label maps, and batches drawn of them: lesions more often, a little changed each time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Float, Float16, Int16
 from torch import Tensor
 from torch.nn import functional as F
 
+from braindino.fitting.scratch import Slices
 from braindino.types import Volume
 from braindino.volume.preprocess import preprocess, to_slices
 from braindino.volume.recipe import Recipe
@@ -51,21 +51,21 @@ def _cut(prepared: Volume) -> bool:
     return bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
 
 
-def pictures_of(prepared: Volume) -> list[Picture]:
-    """Every slice of a prepared volume that has a label map."""
+def slices_of(
+    prepared: Volume,
+) -> tuple[Float16[np.ndarray, "slice channel row column"], Int16[np.ndarray, "slice row column"]]:
+    """Values and labels of every slice of a prepared volume that has a label map."""
     assert prepared.label_map is not None
     values = to_slices(prepared.voxels).astype(np.float16)
-    labels = to_slices(prepared.label_map[None])[:, 0].astype(np.int16)
-    return [Picture(*pair) for pair in zip(values, labels, strict=True)]
+    return values, to_slices(prepared.label_map[None])[:, 0].astype(np.int16)
 
 
-def draw(
-    pictures: Sequence[Picture], lesion: np.ndarray, count: int, rng: np.random.Generator
-) -> list[tuple[Picture, bool]]:
-    """`count` slices, each with whether it was taken for its lesion; `lesion` are the places of those that have one."""
+def draw(slices: Slices, count: int, rng: np.random.Generator) -> list[tuple[Picture, bool]]:
+    """`count` slices, each with whether it was taken for its lesion."""
+    lesion = slices.lesion
     forced = round(count * LESION_SHARE) if len(lesion) else 0
-    places = [*rng.choice(lesion, forced), *rng.integers(len(pictures), size=count - forced)]
-    return [(pictures[int(place)], number < forced) for number, place in enumerate(places)]
+    places = [*rng.choice(lesion, forced), *rng.integers(len(slices), size=count - forced)]
+    return [(Picture(*slices[int(place)]), number < forced) for number, place in enumerate(places)]
 
 
 def changed(

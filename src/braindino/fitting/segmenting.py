@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,11 @@ from jaxtyping import Bool, Float, Float32, Shaped
 from torch import Tensor, nn
 
 from braindino.fitting.network import tell_share
-from braindino.fitting.pictures import Picture, changed, draw, importance, pictures_of, whole, windows
+from braindino.fitting.pictures import Picture, changed, draw, importance, slices_of, whole, windows
+from braindino.fitting.scratch import Slices
 from braindino.fitting.upsampling import SMOOTH, UpDecoder, dice_and_cross_entropy, feature_maps
 from braindino.progress import note, progress
-from braindino.types import Case, Volume
+from braindino.types import Case, Task, Volume
 from braindino.volume.io import read_case
 from braindino.volume.preprocess import from_slices, restore, to_slices
 from braindino.volume.recipe import Recipe
@@ -33,28 +35,38 @@ MIRROR = True
 """Answers are the mean over a slice and its left-right mirror image."""
 
 Regions = Mapping[str, tuple[int, ...]]
+Check = Callable[[Case, Shaped[np.ndarray, "i j k"]], None]
 
 
 @dataclass(frozen=True)
 class Lesson:
     """What is learned on: slices to train on and to validate on."""
 
-    slices: Sequence[Picture]
-    held: Sequence[Picture]
+    slices: Slices
+    held: Slices
     regions: Regions
     contrasts: int
     recipe: Recipe
 
 
-def read_pictures(
-    cases: Sequence[Case], recipe: Recipe, check: Callable[[Case, Shaped[np.ndarray, "i j k"]], None]
-) -> list[Picture]:
-    """Slices of every case that can be read and has a label map; of the others it is told why.
+@contextmanager
+def lesson(
+    head: str, task: Task, parts: tuple[Sequence[Case], Sequence[Case]], recipe: Recipe, check: Check
+) -> Iterator[Lesson]:
+    """The slices of the training and of the validation cases, in temporary files while the context lasts.
+
+    Slices of every case that can be read and has a label map; of the others it is told why.
 
     Raises:
-        ValueError: from `check`, which gets each case and its label map.
+        ValueError: from `check`, which gets each case and its label map, or as `Slices.add`.
     """
-    found: list[Picture] = []
+    with Slices(head, sum(map(len, parts))) as slices, Slices(head) as held:
+        for part, cases in zip((slices, held), parts, strict=True):
+            _read_slices(part, cases, recipe, check)
+        yield Lesson(slices, held, task.regions, len(task.contrasts), recipe)
+
+
+def _read_slices(slices: Slices, cases: Sequence[Case], recipe: Recipe, check: Check) -> None:
     for case in cases:
         try:
             volume = read_case(case.scans)
@@ -66,8 +78,7 @@ def read_pictures(
             note(f"{case.name} is left out of learning: no label map")
             continue
         check(case, volume.label_map)
-        found += pictures_of(prepared)
-    return found
+        slices.add(*slices_of(prepared))
 
 
 def learn_decoder(
@@ -99,14 +110,13 @@ def learn_decoder(
         [{"params": part, "lr": full} for full, part in groups if part], lr=RATE, betas=BETAS, weight_decay=DECAY
     )
     rng, held = np.random.default_rng([seed, 5]), _held(lesson.held, seed)
-    lesion = _with_lesion(lesson.slices)
     looks = {round((look + 1) * steps / LOOKS) for look in range(LOOKS)}
     best: tuple[float, Any] = (-1.0, None)
     with progress(f"fit {head}", steps) as advance:
         for step in range(steps):
             for group, (full, _) in zip(optimiser.param_groups, groups, strict=False):
                 group["lr"] = full * (1 - step / steps)
-            drawn = draw(lesson.slices, lesion, BATCH_SLICES, rng)
+            drawn = draw(lesson.slices, BATCH_SLICES, rng)
             batch = [changed(one, forced, lesson.recipe, lesson.contrasts, rng) for one, forced in drawn]
             logits, wanted = _answer(model, decoder, batch, lesson, gradient=bool(inside))
             loss = loss_of(logits, wanted)
@@ -158,14 +168,10 @@ def decoder_from(state: Mapping[str, np.ndarray]) -> UpDecoder:
     return decoder.eval().requires_grad_(False)
 
 
-def _with_lesion(slices: Sequence[Picture]) -> np.ndarray:
-    return np.array([place for place, one in enumerate(slices) if one.labels.any()], int)
-
-
-def _held(slices: Sequence[Picture], seed: int) -> list[Picture]:
+def _held(slices: Slices, seed: int) -> list[Picture]:
     if len(slices) <= HELD_SLICES:
-        return list(slices)
-    return [one for one, _ in draw(slices, _with_lesion(slices), HELD_SLICES, np.random.default_rng([seed, 6]))]
+        return [Picture(*slices[place]) for place in range(len(slices))]
+    return [one for one, _ in draw(slices, HELD_SLICES, np.random.default_rng([seed, 6]))]
 
 
 def _copied(decoder: UpDecoder, inside: Mapping[str, nn.Parameter]) -> tuple[Any, dict[str, np.ndarray]]:

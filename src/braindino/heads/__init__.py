@@ -18,8 +18,8 @@ of no event up to each. What is learned is arrays only: no pickle. A head with a
 its `fit` or `fit_dense` then takes another number as `steps`.
 
 Segmentation is dense: a head that serves it defines `fit_dense(encoder, task, train, validation, *, seed) -> Fitted`,
-which runs the encoder live and without gradient, and `Fitted.predict_dense(encoder, task, case, out)`, which ends with
-`written_and_scored`. A head for segmentation alone has `needs = "patch"`.
+which runs the encoder live and without gradient, and `Fitted.predict_dense(encoder, task, volume)`, the label map of a
+volume on the volume's own grid, uint8. A head for segmentation alone has `needs = "patch"`.
 """
 
 from __future__ import annotations

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+from jaxtyping import UInt8
 
 from braindino.fitting import segmenting
-from braindino.fitting.segmenting import Lesson, decoder_arrays, decoder_from, learn_decoder, read_pictures, segment
+from braindino.fitting.segmenting import decoder_arrays, decoder_from, learn_decoder, lesson, segment
 from braindino.fitting.upsampling import UpDecoder
-from braindino.heads import check_label_map, one_label_map, slice_model, slice_recipe, written_and_scored
-from braindino.types import Case, Encoder, Kind, Task
-from braindino.volume.io import read_case
+from braindino.heads import check_label_map, one_label_map, slice_model, slice_recipe
+from braindino.types import Case, Encoder, Kind, Task, Volume
 
 NAME = "conv_decoder"
 STEPS = segmenting.STEPS
@@ -34,17 +33,14 @@ class Fitted:
         """Weights of the decoder, and the side of a patch."""
         return decoder_arrays(self.decoder)
 
-    def predict_dense(self, encoder: Encoder, task: Task, case: Case, out: Path | None) -> dict[str, float]:
-        """Segment one case on its own grid; Dice and HD95 per region where the case has a label map.
-
-        Regions are thresholded at 1/2 and written as one label map, the innermost region last.
+    def predict_dense(self, encoder: Encoder, task: Task, volume: Volume) -> UInt8[np.ndarray, "i j k"]:
+        """The label map of a volume on its own grid: regions are thresholded at 1/2, the innermost is set last.
 
         Raises:
-            ValueError: as `slice_model`, `segment` and `written_and_scored`.
+            ValueError: as `slice_model` and `segment`.
         """
-        model, original = slice_model(encoder, NAME), read_case(case.scans)
-        regions = segment(model, self.decoder, slice_recipe(encoder), original, tuple(task.regions))
-        return written_and_scored(task, case, original, one_label_map(regions, task), out)
+        model = slice_model(encoder, NAME)
+        return one_label_map(segment(model, self.decoder, slice_recipe(encoder), volume, tuple(task.regions)), task)
 
 
 def from_state(state: Mapping[str, np.ndarray]) -> Fitted:
@@ -55,13 +51,12 @@ def from_state(state: Mapping[str, np.ndarray]) -> Fitted:
 def fit_dense(
     encoder: Encoder, task: Task, train: Sequence[Case], validation: Sequence[Case], *, seed: int, steps: int = STEPS
 ) -> Fitted:
-    """Learn the decoder by `learn_decoder`; the encoder gets no gradient. All slices are held in memory (float16).
+    """Learn the decoder by `learn_decoder`; the encoder gets no gradient. All slices lie on disk (float16).
 
     Raises:
-        ValueError: as `slice_model` and `learn_decoder`, or a label map of another scheme.
+        ValueError: as `slice_model`, `lesson` and `learn_decoder`, or a label map of another scheme.
     """
     model, recipe = slice_model(encoder, NAME), slice_recipe(encoder)
-    slices, held = (read_pictures(part, recipe, partial(check_label_map, task)) for part in (train, validation))
-    lesson = Lesson(slices, held, task.regions, len(task.contrasts), recipe)
-    decoder, _ = learn_decoder(NAME, model, lesson, seed=seed, steps=steps, inside={}, rate=0.0)
+    with lesson(NAME, task, (train, validation), recipe, partial(check_label_map, task)) as given:
+        decoder, _ = learn_decoder(NAME, model, given, seed=seed, steps=steps, inside={}, rate=0.0)
     return Fitted(decoder)

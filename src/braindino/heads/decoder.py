@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt8
 from torch.nn import functional as F
 
-from braindino.heads import check_label_map, one_label_map, written_and_scored
+from braindino.fitting.scratch import Slices
+from braindino.heads import check_label_map, one_label_map
 from braindino.progress import note
 from braindino.types import Case, Encoder, Kind, Task, Volume
 from braindino.volume.io import read_case
 from braindino.volume.preprocess import from_slices, restore, to_slices
 from braindino.volume.recipe import Recipe
 
+NAME = "decoder"
 STRENGTHS = (1e-4, 1e-2)
 """Weight decays tried; the one with the best validation Dice is kept."""
 STEPS = 150
 LEARNING_RATE = 3e-3
 BATCH_SLICES = 24
+AT_ONCE_BYTES = 2**28
+"""Of tokens as float32, where all slices are gone through."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +44,13 @@ class Fitted:
         """Everything learned."""
         return {"weight": self.weight, "bias": self.bias, "mean": self.mean, "scale": self.scale}
 
-    def predict_dense(self, encoder: Encoder, task: Task, case: Case, out: Path | None) -> dict[str, float]:
-        """Segment one case in its own space; Dice and HD95 per region where the case has a label map.
-
-        Regions are thresholded at 1/2 and written as one label map, the innermost region last.
-        """
-        original = read_case(case.scans)
-        tokens, prepared = _tokens(encoder, original)
+    def predict_dense(self, encoder: Encoder, task: Task, volume: Volume) -> UInt8[np.ndarray, "i j k"]:
+        """The label map of a volume on its own grid: regions are thresholded at 1/2, the innermost is set last."""
+        tokens, prepared = _tokens(encoder, volume)
         logits = self._logits(torch.from_numpy(tokens)).numpy()
         maps = _to_pixels(logits, len(task.regions), _grid(encoder))
-        probability = restore(from_slices(1 / (1 + np.exp(-maps))), prepared, original)
-        regions = {name: probability[n] >= 0.5 for n, name in enumerate(task.regions)}
-        return written_and_scored(task, case, original, one_label_map(regions, task), out)
+        probability = restore(from_slices(1 / (1 + np.exp(-maps))), prepared, volume)
+        return one_label_map({name: probability[n] >= 0.5 for n, name in enumerate(task.regions)}, task)
 
     def _logits(self, tokens: torch.Tensor) -> torch.Tensor:
         standard = (tokens.float() - torch.from_numpy(self.mean)) / torch.from_numpy(self.scale)
@@ -69,33 +67,35 @@ def fit_dense(
 ) -> Fitted:
     """Learn the map by Adam on binary cross-entropy plus soft Dice over slices, half of them with a lesion.
 
+    Tokens and targets of all slices lie on disk (see `Slices`).
+
     Raises:
-        ValueError: no training case can be read, or none has a label map.
+        ValueError: no training case can be read, or none has a label map; or as `Slices.add`.
     """
-    x, y = _dataset(encoder, task, train)
-    mean, scale = x.float().mean(dim=(0, 1)), x.float().std(dim=(0, 1)) + 1e-6
-    candidates = [_train(x, y, mean, scale, strength, seed, steps) for strength in STRENGTHS]
-    if not validation:
-        return candidates[0]
-    held_x, held_y = _dataset(encoder, task, validation)
-    scores = [_soft_dice(torch.sigmoid(head._logits(held_x)), held_y).item() for head in candidates]
-    return candidates[int(np.argmax(scores))]
+    with Slices(NAME, len(train) + len(validation)) as slices, Slices(NAME) as held:
+        _add(slices, encoder, task, train)
+        mean, scale = _standard(slices)
+        candidates = [_train(slices, mean, scale, strength, seed, steps) for strength in STRENGTHS]
+        if not validation:
+            return candidates[0]
+        _add(held, encoder, task, validation)
+        return candidates[int(np.argmax([_dice(head, held) for head in candidates]))]
 
 
-def _train(
-    x: torch.Tensor, y: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, strength: float, seed: int, steps: int
-) -> Fitted:
+def _train(slices: Slices, mean: torch.Tensor, scale: torch.Tensor, strength: float, seed: int, steps: int) -> Fitted:
     rng = np.random.default_rng([seed, 2])
-    weight = torch.zeros(y.shape[-1], x.shape[-1], requires_grad=True)
-    bias = torch.full((y.shape[-1],), -3.0, requires_grad=True)
+    tokens, targets = slices[0]
+    weight = torch.zeros(targets.shape[-1], tokens.shape[-1], requires_grad=True)
+    bias = torch.full((targets.shape[-1],), -3.0, requires_grad=True)
     optimiser = torch.optim.AdamW([weight, bias], lr=LEARNING_RATE, weight_decay=strength / LEARNING_RATE)
-    lesion = np.flatnonzero(y.flatten(1).any(dim=1).numpy())
+    lesion = slices.lesion
     for step in range(steps):
         half = rng.choice(lesion, BATCH_SLICES // 2)
-        chosen = torch.from_numpy(np.concatenate([half, rng.integers(len(x), size=BATCH_SLICES // 2)]))
+        chosen = np.concatenate([half, rng.integers(len(slices), size=BATCH_SLICES // 2)])
         optimiser.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
-        logits = F.linear((x[chosen].float() - mean) / scale, weight, bias)
-        wanted = y[chosen].float()
+        x, y = _taken(slices, chosen.tolist())
+        logits = F.linear((x.float() - mean) / scale, weight, bias)
+        wanted = y.float()
         loss = F.binary_cross_entropy_with_logits(logits, wanted) + 1 - _soft_dice(torch.sigmoid(logits), wanted)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -103,18 +103,53 @@ def _train(
     return Fitted(weight.detach().numpy(), bias.detach().numpy(), mean.numpy(), scale.numpy())
 
 
+def _standard(slices: Slices) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each feature over all tokens, some slices at once, put together in float64.
+
+    With groups of n_i tokens: mean = sum n_i m_i / n, variance = sum ((n_i - 1) s_i^2 + n_i (m_i - mean)^2) / (n - 1).
+    """
+    found = []
+    for x, _ in _groups(slices):
+        tokens = x.float()
+        count = tokens.shape[0] * tokens.shape[1]
+        found.append((count, tokens.mean(dim=(0, 1)).double(), tokens.std(dim=(0, 1)).double()))
+    total = sum(count for count, _, _ in found)
+    mean = torch.stack([count * own for count, own, _ in found]).sum(0) / total
+    within = [(count - 1) * spread**2 + count * (own - mean) ** 2 for count, own, spread in found]
+    scale = (torch.stack(within).sum(0) / (total - 1)).sqrt()
+    return mean.float(), scale.float() + 1e-6
+
+
+def _dice(head: Fitted, slices: Slices) -> float:
+    """Soft Dice of the head over all slices and regions."""
+    sums = torch.zeros(2, dtype=torch.float64)
+    for x, y in _groups(slices):
+        probability = torch.sigmoid(head._logits(x))
+        sums += torch.stack([(probability * y).sum(), probability.sum() + y.sum()]).double()
+    return float((2 * sums[0] + 1e-5) / (sums[1] + 1e-5))
+
+
+def _groups(slices: Slices) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """All slices in order, as many at once as `AT_ONCE_BYTES` hold."""
+    count = max(1, AT_ONCE_BYTES // (4 * slices[0][0].size))
+    for first in range(0, len(slices), count):
+        yield _taken(slices, range(first, min(first + count, len(slices))))
+
+
+def _taken(slices: Slices, places: Iterable[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (slice, patch, feature) as float16 and target pixels (slice, patch, region x pixel) as bool."""
+    values, labels = zip(*(slices[place] for place in places), strict=True)
+    return torch.from_numpy(np.stack(values)), torch.from_numpy(np.stack(labels))
+
+
 def _soft_dice(probability: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Soft Dice 2 sum(p y) / (sum p + sum y) over everything."""
     return (2 * (probability * wanted).sum() + 1e-5) / (probability.sum() + wanted.sum() + 1e-5)
 
 
-def _dataset(encoder: Encoder, task: Task, cases: Sequence[Case]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens (slice, patch, feature) as float16 and target pixels (slice, patch, region x pixel) as bool.
-
-    Of every case that can be read and has a label map; of the others it is told why.
-    """
+def _add(slices: Slices, encoder: Encoder, task: Task, cases: Sequence[Case]) -> None:
+    """Tokens and target pixels of every case that can be read and has a label map; of the others it is told why."""
     grid, reason = _grid(encoder), "no cases"
-    tokens, wanted = [], []
     for case in cases:
         try:
             volume = read_case(case.scans)
@@ -127,11 +162,9 @@ def _dataset(encoder: Encoder, task: Task, cases: Sequence[Case]) -> tuple[torch
             continue
         check_label_map(task, case, volume.label_map)
         regions = np.stack([np.isin(prepared.label_map, labels) for labels in task.regions.values()])
-        tokens.append(torch.from_numpy(x))
-        wanted.append(torch.from_numpy(_to_patches(to_slices(regions), grid)))
-    if not tokens:
-        raise ValueError(f"head 'decoder': no case has a readable scan with a label map; {reason}")
-    return torch.cat(tokens), torch.cat(wanted)
+        slices.add(x, _to_patches(to_slices(regions), grid))
+    if not len(slices):
+        raise ValueError(f"head {NAME!r}: no case has a readable scan with a label map; {reason}")
 
 
 def _tokens(encoder: Encoder, volume: Volume) -> tuple[np.ndarray, Volume]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
-from braindino.heads import written_and_scored
-from braindino.types import Case, Encoder, Kind, Task
-from braindino.volume.io import read_case
+from braindino.types import Case, Encoder, Kind, Task, Volume
 
 ON_FEATURES: tuple[Kind, ...] = ("classification", "regression", "survival")
 
@@ -34,10 +31,9 @@ class Fitted:
         """The answer, once per subject."""
         return np.tile(self.answer, (len(x), 1))
 
-    def predict_dense(self, encoder: Encoder, task: Task, case: Case, out: Path | None) -> dict[str, float]:
+    def predict_dense(self, encoder: Encoder, task: Task, volume: Volume) -> UInt8[np.ndarray, "i j k"]:
         """No lesion anywhere: the most frequent label of every voxel. The encoder is not asked."""
-        original = read_case(case.scans)
-        return written_and_scored(task, case, original, np.zeros(original.voxels.shape[1:], np.uint8), out)
+        return np.zeros(volume.voxels.shape[1:], np.uint8)
 
 
 def from_state(state: Mapping[str, np.ndarray]) -> Fitted:

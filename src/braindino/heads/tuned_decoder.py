@@ -6,18 +6,17 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from braindino.fitting import segmenting
-from braindino.fitting.segmenting import Lesson, decoder_arrays, decoder_from, learn_decoder, read_pictures, segment
+from braindino.fitting.segmenting import decoder_arrays, decoder_from, learn_decoder, lesson, segment
 from braindino.fitting.upsampling import UpDecoder
-from braindino.heads import check_label_map, one_label_map, slice_model, slice_recipe, written_and_scored
-from braindino.types import Case, Encoder, Kind, Task
-from braindino.volume.io import read_case
+from braindino.heads import check_label_map, one_label_map, slice_model, slice_recipe
+from braindino.types import Case, Encoder, Kind, Task, Volume
 
 NAME = "tuned_decoder"
 STEPS = segmenting.STEPS
@@ -40,17 +39,15 @@ class Fitted:
         named = (("decoder", decoder_arrays(self.decoder)), ("inside", self.inside))
         return {f"{part}.{name}": array for part, arrays in named for name, array in arrays.items()}
 
-    def predict_dense(self, encoder: Encoder, task: Task, case: Case, out: Path | None) -> dict[str, float]:
-        """Segment one case as `conv_decoder` does, with the learned copy in place of the encoder.
+    def predict_dense(self, encoder: Encoder, task: Task, volume: Volume) -> UInt8[np.ndarray, "i j k"]:
+        """The label map of a volume as `conv_decoder` makes it, with the learned copy in place of the encoder.
 
         Raises:
-            ValueError: as `slice_model`, `segment` and `written_and_scored`.
+            ValueError: as `slice_model` and `segment`.
         """
         model: Any = deepcopy(slice_model(encoder, NAME))
         model.load_state_dict({n: torch.from_numpy(np.array(a)) for n, a in self.inside.items()}, strict=False)
-        original = read_case(case.scans)
-        regions = segment(model, self.decoder, slice_recipe(encoder), original, tuple(task.regions))
-        return written_and_scored(task, case, original, one_label_map(regions, task), out)
+        return one_label_map(segment(model, self.decoder, slice_recipe(encoder), volume, tuple(task.regions)), task)
 
 
 def from_state(state: Mapping[str, np.ndarray]) -> Fitted:
@@ -65,14 +62,12 @@ def from_state(state: Mapping[str, np.ndarray]) -> Fitted:
 def fit_dense(
     encoder: Encoder, task: Task, train: Sequence[Case], validation: Sequence[Case], *, seed: int, steps: int = STEPS
 ) -> Fitted:
-    """Learn decoder and a copy of the encoder (rate 3e-5) by `learn_decoder`. All slices are held in memory (float16).
+    """Learn decoder and a copy of the encoder (rate 3e-5) by `learn_decoder`. All slices lie on disk (float16).
 
     Raises:
-        ValueError: as `slice_model` and `learn_decoder`, or a label map of another scheme.
+        ValueError: as `slice_model`, `lesson` and `learn_decoder`, or a label map of another scheme.
     """
     model: Any = deepcopy(slice_model(encoder, NAME)).requires_grad_(True)
-    recipe = slice_recipe(encoder)
-    slices, held = (read_pictures(part, recipe, partial(check_label_map, task)) for part in (train, validation))
-    lesson = Lesson(slices, held, task.regions, len(task.contrasts), recipe)
     trained = dict(model.named_parameters())
-    return Fitted(*learn_decoder(NAME, model, lesson, seed=seed, steps=steps, inside=trained, rate=RATE))
+    with lesson(NAME, task, (train, validation), slice_recipe(encoder), partial(check_label_map, task)) as given:
+        return Fitted(*learn_decoder(NAME, model, given, seed=seed, steps=steps, inside=trained, rate=RATE))

@@ -7,7 +7,8 @@ the very same volume), `UNIT`, what that value is, and `apply(volume, severity, 
   unchanged;
 - draws everything random from (seed, subject, name of the perturbation) alone, and the same at every severity, so that
   severities differ in strength and in nothing else;
-- moves brain mask and label map along where voxels move, and adds a sentence to `history`.
+- moves brain mask and label map along where voxels move, reordered and never interpolated (`predict` finds each voxel's
+  place again by it), and adds a sentence to `history`.
 
 Where the image is skull-stripped, what lay outside the brain keeps the background's value: stripping comes after the
 scanner. docs/perturbations.md holds the physical values, formulas and a picture.

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float16, Float32
 
-from braindino import catalog
+from braindino.pipeline.perturbing import Perturbation
 from braindino.record import NO_ROOM
 from braindino.types import Case, Encoder, Level, Pooling, Scan, Tokens, Volume
 from braindino.volume.io import read_case
 
 OK = "ok"
-MOST_SEVERE = 5
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,11 @@ class How:
     assume_orientation: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.severity <= MOST_SEVERE:
-            raise ValueError(f"--severity is {self.severity}, expected 0 (no change) to {MOST_SEVERE}")
-        if self.perturbation == "none" and self.severity:
-            raise ValueError(f"--severity {self.severity} of which perturbation? Add --perturb NAME")
-        if self.perturbation != "none":
-            catalog.load("perturbations", self.perturbation)
+        self.perturbed()  # which checks them
+
+    def perturbed(self) -> Perturbation:
+        """The perturbation with its severity and seed."""
+        return Perturbation(self.perturbation, self.severity, self.seed)
 
 
 @dataclass(frozen=True)
@@ -90,10 +88,7 @@ def _row(case: Case, encoder: Encoder, how: How, volume: Callable[[], Volume]) -
 
 def _ready(case: Case, encoder: Encoder, how: How) -> Volume:
     """A case's volume, perturbed where that is asked for, and prepared where the encoder does that apart."""
-    volume = read_case(_scans(case, how), assume_orientation=how.assume_orientation)
-    if how.severity:
-        apply = catalog.load("perturbations", how.perturbation).apply
-        volume = apply(volume, how.severity, how.seed)
+    volume = how.perturbed().of(read_case(_scans(case, how), assume_orientation=how.assume_orientation))
     prepare: Callable[[Volume], Volume] | None = getattr(encoder, "prepare", None)
     return volume if prepare is None else prepare(volume)
 

@@ -17,6 +17,7 @@ from braindino.pipeline.analyze import analyze, labels_of, write_analysis
 from braindino.pipeline.encode import encode_folder, read_features, write_features
 from braindino.pipeline.encoding import How
 from braindino.pipeline.loading import EncoderChoice
+from braindino.pipeline.perturbing import Perturbation
 from braindino.pipeline.predict import read_predictions
 from braindino.pipeline.report import report
 from braindino.pipeline.score import score, write_scores
@@ -30,9 +31,10 @@ from braindino.types import Case, Pooling, Task
 
 PERTURBED = (("contrast", 3), ("gibbs", 3), ("bias_field", 3), ("contrast", 5), ("gibbs", 5), ("bias_field", 5))
 """Perturbation and severity: the three of the paper, at two of our severities (the paper's are not known)."""
-ROBUST = ("brain_age", "alzheimer", "autism", "dementia", "idh")
-"""Tasks that are asked under them: one of each kind of features on which all encoders answer."""
+ROBUST = ("brain_age", "alzheimer", "autism", "dementia", "idh", "tumour_segmentation")
+"""Tasks that are asked under them: one of each kind of features on which all encoders answer, and segmentation."""
 
+Changed = tuple[Path, ...] | tuple[Perturbation, ...]
 MANY_CASES = 100
 """A process takes seconds to start, a case of a small encoder a fraction of one."""
 
@@ -129,7 +131,7 @@ def paper(
         out: folder of all artefacts.
         pooling: what a slice is summed up by, where an encoder gives patch tokens.
         workers: processes for encoding and for the heads; 0 means one per core.
-        perturb: also encode the test cases under `PERTURBED` and predict them with the clean heads.
+        perturb: also ask the clean heads of all training subjects about the reported cases under `PERTURBED`.
         acknowledge: subjects ("cohort/subject") or cohorts to report on although an encoder was pretrained on them.
 
     Raises:
@@ -164,7 +166,7 @@ def _encoded(plan: PaperPlan, out: Path, pooling: Pooling, workers: int, perturb
             contrasts = tuple(dict.fromkeys(scan.contrast for scan in cases[0].scans))
             found[rival.name, view] = out / "features" / f"{rival.name}-{view}"
             _encode(cases, rival, found[rival.name, view], How(contrasts, summed), workers)
-            asked = [s for s in plan.studies if s.view == view and s.question in ROBUST]
+            asked = [s for s in plan.studies if s.view == view and s.question in ROBUST and not s.dense]
             tested = {case.name for study in asked for case in study.task.cases_of(study.parts[-1])}
             for name, severity in PERTURBED if perturb and tested else ():
                 folder = out / "features" / f"{rival.name}-{view}-{name}{severity}"
@@ -184,17 +186,16 @@ def _sweeps(plan: PaperPlan, out: Path, features: dict[tuple[str, str], Path], p
     """Every task, encoder and head; beside them age and sex alone, and the trivial baseline."""
     for study in plan.studies:
 
-        def of(
-            encoder: str, head: str, on: Path | EncoderChoice, changed: tuple[Path, ...] = (), study: Study = study
-        ) -> Sweep:
+        def of(encoder: str, head: str, on: Path | EncoderChoice, changed: Changed = (), study: Study = study) -> Sweep:
             folder = out / "predictions" / f"{study.name}-{encoder}-{head}"
             return Sweep(study.task, encoder, head, on, changed, plan.fractions, plan.draws_of(study), folder)
 
+        robust = PERTURBED if perturb and study.question in ROBUST else ()
         live = [head for head in study.heads if needs_of(head) in ("patch", "gradient")]
         if live and (without := [rival.name for rival in plan.rivals if not rival.slices]):
             note(f"{study.name} with {', '.join(live)} is left out for {', '.join(without)}: no encoder of slices")
-        inside = [rival for rival in plan.rivals if rival.slices]
-        yield from (of(rival.name, head, rival.choice) for rival in inside for head in live)
+        inside, then = [rival for rival in plan.rivals if rival.slices], tuple(Perturbation(*one) for one in robust)
+        yield from (of(rival.name, head, rival.choice, then) for rival in inside for head in live)
         if study.dense:
             continue
         cached = [head for head in study.heads if head not in live]
@@ -203,10 +204,7 @@ def _sweeps(plan: PaperPlan, out: Path, features: dict[tuple[str, str], Path], p
         first = [head for head in (*cached, *HEADS[study.task.kind]) if needs_of(head) == "cls"][:1]
         yield from (of(clinical.NAME, head, table) for head in (*first, "prior"))
         for rival in plan.rivals:
-            names = [
-                f"{study.view}-{name}{severity}" for name, severity in PERTURBED if perturb and study.question in ROBUST
-            ]
-            changed = tuple(features[rival.name, name] for name in names)
+            changed = tuple(features[rival.name, f"{study.view}-{name}{severity}"] for name, severity in robust)
             yield from (of(rival.name, head, features[rival.name, study.view], changed) for head in cached)
 
 

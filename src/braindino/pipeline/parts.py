@@ -13,7 +13,7 @@ import numpy as np
 
 from braindino.pipeline.encoding import OK, Row
 from braindino.progress import note
-from braindino.record import atomic, write_array, write_bytes
+from braindino.record import atomic, require_room, write_array, write_bytes
 
 PARTS, PATCH = "parts", "patch"
 DAMAGED = (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError)
@@ -98,11 +98,6 @@ def drop_parts(out: Path) -> None:
     shutil.rmtree(out / PARTS, ignore_errors=True)
 
 
-def free_bytes(out: Path) -> int:
-    """Room on the disk of a folder."""
-    return shutil.disk_usage(out).free
-
-
 def check_room(out: Path, row: Row, left: int) -> None:
     """Say how large the patch tokens of `left` cases like `row` are, and refuse where the disk is smaller.
 
@@ -111,13 +106,9 @@ def check_room(out: Path, row: Row, left: int) -> None:
     """
     assert row.values is not None and row.patch is not None
     views, patches, dim = row.patch.shape
-    needed, there = left * (row.patch.nbytes + 2 * row.values.nbytes), free_bytes(out)
-    sizes = f"{left} cases x {views} views x {patches} patches x {dim} as float16 are {_bytes(needed)}"
-    if needed > there:
-        raise ValueError(
-            f"{sizes}, but {out} has {_bytes(there)} free; take fewer --slices, --level cls, or another --out"
-        )
-    note(f"patch tokens: {sizes}; {_bytes(there)} are free")
+    sizes = f"{left} cases x {views} views x {patches} patches x {dim} as float16"
+    remedy = "take fewer --slices, --level cls, or another --out"
+    note("patch tokens: " + require_room(out, left * (row.patch.nbytes + 2 * row.values.nbytes), sizes, remedy))
 
 
 def _part_file(out: Path, number: int) -> Path:
@@ -126,7 +117,3 @@ def _part_file(out: Path, number: int) -> Path:
 
 def _short(views: tuple[str, ...]) -> str:
     return ", ".join(f"{views.count(name)} {name}" for name in dict.fromkeys(views))
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"

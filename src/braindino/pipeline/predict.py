@@ -12,9 +12,9 @@ from braindino.pipeline.around import columns_of
 from braindino.pipeline.design import design, of_task, targets, used
 from braindino.pipeline.fit import FittedHead
 from braindino.pipeline.leakage import pretrained, refuse_pretrained, refuse_trained
-from braindino.pipeline.live import answers
-from braindino.progress import progress
-from braindino.record import NO_ROOM, read_record, read_table, write_record, write_table
+from braindino.pipeline.live import CLEAN, answers, segmented
+from braindino.pipeline.perturbing import Perturbation
+from braindino.record import read_record, read_table, write_record, write_table
 from braindino.stats.names import encoder_name
 from braindino.tasks import known, reported
 from braindino.types import Case, Encoder, Features, Predictions, Split, Task
@@ -33,6 +33,7 @@ def predict(
     split: Split = "test",
     out: Path | None = None,
     acknowledge: Sequence[str] = (),
+    perturbation: Perturbation = CLEAN,
 ) -> Predictions:
     """Apply a head to the cases of one split.
 
@@ -44,16 +45,18 @@ def predict(
         split: which subjects.
         out: for dense heads, the folder into which label maps go (in the scan's own space).
         acknowledge: as for `fit`.
+        perturbation: of each volume before preprocessing, where the encoder runs live; label maps are carried back to
+            the scan's own voxels, and scored there.
 
     Raises:
         ValueError: another task, encoder, variant, recipe, pooling or contrasts than the head was learned on, no cases,
-            or none of them from a site that the head's ComBat knows.
+            none of them from a site that the head's ComBat knows, or a perturbation beside cached features.
         LeakageError: the head was trained on a subject that is not a training subject here (it was fitted with another
             split), or the encoder was pretrained on one that is reported on and is not in `acknowledge`.
     """
     if fitted.task != task.name:
         raise ValueError(f"the head was learned on task {fitted.task!r}, not on {task.name!r}")
-    features, change = _fitting(task, features, fitted)
+    features, perturbation = _fitting(task, features, fitted, perturbation)
     cases = task.cases_of(split)
     if not cases:
         hint = "; the paper's protocol reports on validation: --split validation" if task.protocol == "paper" else ""
@@ -64,10 +67,10 @@ def predict(
     if isinstance(features, Features):
         outputs = _from_features(task, features, fitted, cases)
     elif task.kind != "segmentation":
-        outputs = answers(task, features, fitted.head, cases)
+        outputs = answers(task, features, fitted.head, cases, perturbation)
     else:
-        outputs = _dense(task, features, fitted, cases, out)
-    table = _table(task, fitted, cases, outputs, split, change)
+        outputs = segmented(task, features, fitted.head, cases, perturbation, out)
+    table = _table(task, fitted, cases, outputs, split, perturbation)
     if isinstance(features, Features):
         table["contrasts"] = used(task, features, cases)
     table.insert(table.columns.get_loc("status"), "pretrained", pretrained(cases, features))
@@ -75,15 +78,21 @@ def predict(
 
 
 def _fitting(
-    task: Task, features: Features | Encoder, fitted: FittedHead
-) -> tuple[Features | Encoder, tuple[str, int]]:
-    """What the head can be applied to, with the perturbation and its severity; refused where it cannot be."""
+    task: Task, features: Features | Encoder, fitted: FittedHead, perturbation: Perturbation
+) -> tuple[Features | Encoder, Perturbation]:
+    """What the head can be applied to, with the perturbation; refused where it cannot be."""
     if isinstance(features, Features):
+        if perturbation != CLEAN:
+            raise ValueError(
+                f"cached features are perturbed when they are made (these: {features.perturbation}, severity "
+                f"{features.severity}): give --perturb and --severity to encode, and leave them out here"
+            )
         features = of_task(task, features)
         theirs: tuple[str, str, str] = (features.encoder_digest, features.recipe, features.pooling)
-        change, contrasts = (features.perturbation, features.severity), tuple(dict.fromkeys(features.contrasts))
+        perturbation = Perturbation(features.perturbation, features.severity, features.seed)
+        contrasts = tuple(dict.fromkeys(features.contrasts))
     else:
-        theirs, change, contrasts = (features.digest(), features.recipe.hash(), "none"), ("none", 0), ()
+        theirs, contrasts = (features.digest(), features.recipe.hash(), "none"), ()
     if theirs != (fitted.encoder_digest, fitted.recipe, fitted.pooling):
         raise ValueError(
             "the head was learned on other encoder weights, another recipe or another pooling; fit it again on these"
@@ -94,7 +103,7 @@ def _fitting(
     if contrasts != fitted.contrasts:
         had, given = ", ".join(fitted.contrasts), ", ".join(contrasts)
         raise ValueError(f"the head was learned on {had}, but task {task.name} takes {given} here; fit it again")
-    return features, change
+    return features, perturbation
 
 
 def _from_features(task: Task, features: Features, fitted: FittedHead, cases: tuple[Case, ...]) -> list[dict[str, Any]]:
@@ -118,30 +127,13 @@ def _from_features(task: Task, features: Features, fitted: FittedHead, cases: tu
     ]
 
 
-def _dense(
-    task: Task, encoder: Encoder, fitted: FittedHead, cases: tuple[Case, ...], out: Path | None
-) -> list[dict[str, Any]]:
-    outputs = []
-    with progress(f"segment {encoder.name}", len(cases)) as advance:
-        for case in cases:
-            try:
-                scores = fitted.head.predict_dense(encoder, task, case, out)  # type: ignore[attr-defined]
-                outputs.append({"status": "ok", **scores})
-            except (ValueError, OSError) as error:
-                if isinstance(error, OSError) and error.errno in NO_ROOM:
-                    raise
-                outputs.append({"status": str(error)})
-            advance()
-    return outputs
-
-
 def _table(
     task: Task,
     fitted: FittedHead,
     cases: tuple[Case, ...],
     outputs: list[dict[str, Any]],
     split: Split,
-    change: tuple[str, int],
+    perturbation: Perturbation,
 ) -> Any:
     import pandas as pd
 
@@ -152,8 +144,8 @@ def _table(
         **dict(zip(("encoder", "head"), fitted.model, strict=True)),
         "fraction": fitted.fraction,
         "seed": fitted.seed,
-        "perturbation": change[0],
-        "severity": change[1],
+        "perturbation": perturbation.name,
+        "severity": perturbation.severity,
         "protocol": task.protocol,
         "split": split,
     }
@@ -179,13 +171,17 @@ def _target(task: Task, case: Case) -> dict[str, Any]:
     return {"target": value if task.kind == "classification" else float(value)}
 
 
-def write_predictions(predictions: Predictions, out: Path, parents: Mapping[str, str] | None = None) -> None:
-    """Write `predictions.tsv` beside the label maps, and the record."""
+def write_predictions(
+    predictions: Predictions, out: Path, parents: Mapping[str, str] | None = None, perturb_seed: int | None = None
+) -> None:
+    """Write `predictions.tsv` beside the label maps, and the record, with the seed of a perturbation that has one."""
     table = predictions.table
     write_table(Path(out) / "predictions.tsv", table)
     named = ("task", "encoder", "head", "protocol", "split", "perturbation")
     config = {name: table[name].iloc[0] for name in named if name in table}
     numbers = {name: float(table[name].iloc[0]) for name in ("fraction", "seed", "severity")}
+    if perturb_seed is not None:
+        numbers["perturb_seed"] = float(perturb_seed)
     facts = {"cases": len(table), "failed": int((table["status"] != "ok").sum())}
     write_record(Path(out), "predict", config | numbers, parents=parents, facts=facts)
 

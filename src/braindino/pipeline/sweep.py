@@ -9,11 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from braindino.config import to_dict
 from braindino.corpus.audit import LeakageError
 from braindino.pipeline.encode import read_features
 from braindino.pipeline.fit import FittedHead, fit
 from braindino.pipeline.leakage import concerned
 from braindino.pipeline.loading import EncoderChoice
+from braindino.pipeline.perturbing import Perturbation
 from braindino.pipeline.predict import predict
 from braindino.progress import note
 from braindino.record import digest, fingerprint_of, is_done, write_record, write_table
@@ -31,8 +33,9 @@ class Sweep:
     head: str
     on: Path | EncoderChoice
     """Features folder, or the encoder for a dense head."""
-    perturbed: tuple[Path, ...]
-    """Features of the reported cases under perturbations, for the head of all training subjects."""
+    perturbed: tuple[Path, ...] | tuple[Perturbation, ...]
+    """Features of the reported cases under perturbations, or the perturbations where the encoder runs live; for the
+    head of all training subjects."""
     fractions: tuple[float, ...]
     draws: int
     out: Path
@@ -59,12 +62,14 @@ def sweep(what: Sweep) -> None:
 
     torch.set_num_threads(1)
     on = what.on.load() if isinstance(what.on, EncoderChoice) else read_features(what.on)
-    parents = {folder.name: fingerprint_of(folder) for folder in what.perturbed}
+    parents = {one.name: fingerprint_of(one) for one in what.perturbed if isinstance(one, Path)}
     parents["on"] = fingerprint_of(what.on) if isinstance(what.on, Path) else on.digest()  # type: ignore[union-attr]
     config = {
         **{"task": what.task.name, "protocol": what.task.protocol, "split": digest(sorted(what.task.split.items()))},
         **{"encoder": what.encoder, "head": what.head, "fractions": list(what.fractions), "draws": what.draws},
     }
+    if live := [to_dict(one) for one in what.perturbed if isinstance(one, Perturbation)]:
+        config["perturbed"] = live
     if is_done(what.out, "predict", config, parents):
         return
     names = concerned(what.task, on, what.acknowledge)
@@ -94,5 +99,8 @@ def _answers(what: Sweep, on: Features | Encoder, head: FittedHead, names: tuple
     split, whole = reported(what.task), head.fraction == 1
     how: Any = {"split": split, "acknowledge": names}
     yield predict(what.task, on, head, out=what.out if whole else None, **how).table
-    for folder in what.perturbed if whole else ():
-        yield predict(what.task, read_features(folder), head, **how).table
+    for one in what.perturbed if whole else ():
+        if isinstance(one, Path):
+            yield predict(what.task, read_features(one), head, **how).table
+        else:
+            yield predict(what.task, on, head, **how, perturbation=one).table

@@ -265,16 +265,25 @@ class Predict:
     """Which subjects."""
     acknowledge: tuple[str, ...] = ()
     """As for `fit`."""
+    perturb: str = "none"
+    """Perturbation plug-in, applied to each volume before preprocessing, with --weights (of features: encode)."""
+    severity: int = 0
+    """Of the perturbation: 0 (no change) to 5."""
+    perturb_seed: int = 0
+    """Of the perturbation; what is drawn for a subject depends on this and on nobody else."""
 
     def run(self) -> None:
         """Predict and write the table."""
         from braindino.pipeline.fit import read_head
+        from braindino.pipeline.perturbing import Perturbation
         from braindino.pipeline.predict import predict, write_predictions
         from braindino.record import claimed
 
+        change = Perturbation(self.perturb, self.severity, self.perturb_seed)
         task, head = self.task.load(), read_head(self.head)
         on = self.on.load(task)
         with claimed(self.out):
-            table = predict(task, on, head, split=self.split, out=self.out, acknowledge=self.acknowledge)
-            write_predictions(table, self.out)
+            how: Any = {"split": self.split, "acknowledge": self.acknowledge, "perturbation": change}
+            table = predict(task, on, head, out=self.out, **how)
+            write_predictions(table, self.out, perturb_seed=None if self.perturb == "none" else self.perturb_seed)
         print(f"{len(table.table)} cases in {self.out / 'predictions.tsv'}")

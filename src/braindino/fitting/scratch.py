@@ -1,0 +1,94 @@
+"""What dense heads learn on, slice after slice in a temporary file: a cohort's patch tokens do not fit into memory."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from jaxtyping import Integer, Shaped
+
+from braindino.progress import note
+from braindino.record import require_room
+
+Place = tuple[int, tuple[int, ...], np.dtype]
+"""First byte, shape and dtype of an array in the file."""
+
+
+class Slices:
+    """Values and labels of the slices of many cases, in a file without a name in `TMPDIR`, each read when it is taken.
+
+    The file is gone when it is closed, and with its process, however that dies. It is always written: what fits into
+    memory stays in the system's cache of the disk.
+    """
+
+    def __init__(self, head: str, cases: int = 0) -> None:
+        """An empty file for a head; with `cases`, the first case tells how large all of them are (see `add`)."""
+        self._head, self._cases = head, cases
+        self._file = tempfile.TemporaryFile(prefix="braindino-")  # noqa: SIM115 (closed by __exit__)
+        self._places: list[tuple[Place, Place]] = []
+        self._lesion: list[int] = []
+        self._end = 0
+
+    def __enter__(self) -> Slices:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, number: int) -> tuple[Shaped[np.ndarray, "*any"], Shaped[np.ndarray, "*some"]]:
+        """Values and labels of a slice.
+
+        Raises:
+            OSError: the disk cannot be read.
+        """
+        values, labels = self._places[number]
+        return self._read(values), self._read(labels)
+
+    @property
+    def lesion(self) -> Integer[np.ndarray, " slice"]:
+        """The slices in which a label is not 0."""
+        return np.array(self._lesion, int)
+
+    def add(self, values: Shaped[np.ndarray, count * any], labels: Shaped[np.ndarray, count * some]) -> None:
+        """Write the slices of one case; the first says how large all cases are if they are like it.
+
+        Raises:
+            ValueError: the disk has less room than that; the message has both sizes.
+            OSError: the disk is full after all.
+        """
+        place = Path(tempfile.gettempdir())
+        if self._cases and not self._places:
+            what = f"what head {self._head!r} learns on, {self._cases} cases of {len(values)} slices like the first,"
+            remedy = "set TMPDIR to a folder on a larger disk, or learn on fewer subjects (--fraction)"
+            note(require_room(place, self._cases * (values.nbytes + labels.nbytes), what, remedy))
+        try:
+            for one, known in zip(values, labels, strict=True):
+                if known.any():
+                    self._lesion.append(len(self))
+                self._places.append((self._written(one), self._written(known)))
+        except OSError as error:
+            error.filename = error.filename or str(place)
+            raise
+
+    def _written(self, array: Shaped[np.ndarray, "*any"]) -> Place:
+        start, whole = self._end, np.ascontiguousarray(array)
+        self._file.seek(start)
+        self._file.write(whole.data)
+        self._file.flush()
+        self._end += whole.nbytes
+        return start, array.shape, array.dtype
+
+    def _read(self, place: Place) -> Shaped[np.ndarray, "*any"]:
+        start, shape, kind = place
+        array = np.empty(shape, kind)
+        self._file.seek(start)
+        if self._file.readinto(array.data) != array.nbytes:
+            raise OSError(f"a temporary file in {tempfile.gettempdir()} ends before its content does")
+        return array
