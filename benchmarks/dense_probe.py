@@ -133,16 +133,16 @@ def trained(work: Path, seed: int) -> dict[str, VisionTransformer]:
     return networks
 
 
-def made_corpus(work: Path, seed: int) -> Path:
+def made_corpus(work: Path, seed: int, subjects: int = SUBJECTS) -> Path:
     """Healthy subjects, each scan with levels of its own, prepared."""
-    for number in range(SUBJECTS):
+    for number in range(subjects):
         name = f"sub-{number:03d}"
         paths = [work / "scans" / name / "anat" / f"{name}_{scan}.nii.gz" for scan in SCANS]
         if not all(path.is_file() for path in paths):
             subject = anatomy(number, seed)
             for draw, path in enumerate(paths):
                 write_nifti(path, scanned(subject, np.random.default_rng([seed, number, draw])), subject.affine)
-    names = [f"sub-{number:03d}" for number in range(SUBJECTS)]
+    names = [f"sub-{number:03d}" for number in range(subjects)]
     write_bytes(work / "scans" / "participants.tsv", "\n".join(["participant_id", *names]).encode())
     prepare([f"bids={work / 'scans'}"], work / "corpus", RECIPE, workers=1)
     return work / "corpus"
@@ -164,11 +164,11 @@ def scanned(subject: Subject, rng: np.random.Generator) -> np.ndarray:
     return np.where(subject.brain_mask, 1000 * image.clip(1e-3), 0).astype(np.float32)
 
 
-def probed(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def probed(path: Path, seed: int, subjects: int = PROBED) -> tuple[np.ndarray, np.ndarray]:
     """Slices of the probed subjects (subject, slice, 1, row, column) and the tissue of each pixel, 0 outside."""
     if not path.is_file():
         images, labels = [], []
-        for number in range(PROBED):
+        for number in range(subjects):
             subject = anatomy(number, seed)
             tissue = np.where(subject.brain_mask, 1 + subject.fractions[:3].argmax(0), 0).astype(np.int16)
             image = scanned(subject, np.random.default_rng([seed, number, 0]))[None]

@@ -1,5 +1,6 @@
-"""What a run starts from: weights of a file with new heads, learned before the backbone moves."""
+"""What a run starts from: weights of a file with new heads, learned before the backbone moves; its Gram teacher."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,13 +9,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from braindino.config import read_config
+from braindino.corpus.shards import open_corpus
 from braindino.model.config import ViTConfig
 from braindino.model.vit import VisionTransformer
 from braindino.model.weights import load_encoder
 from braindino.pipeline.pretrain import pretrain
-from braindino.pretraining.config import ComputeConfig, CropConfig, HeadConfig, OptimConfig, PretrainConfig
-from braindino.pretraining.initial import initial_network
+from braindino.pretraining.config import ComputeConfig, CropConfig, HeadConfig, LossConfig, OptimConfig, PretrainConfig
+from braindino.pretraining.initial import gram_teacher, initial_network
 from braindino.pretraining.schedules import schedules_of
+from braindino.record import read_record
 from corpora import heads_corpus
 from test_config import CONFIGS
 
@@ -97,3 +100,80 @@ def test_the_rate_of_the_backbone_rises_after_the_heads_had_their_time():
     assert shares == pytest.approx([0, 0, 0, 0.5, 1, 1])
     rates = [schedules.rate.value(step) for step in (1_000, 12_000, 24_999)]
     assert rates == pytest.approx([5e-5 * 4 * np.sqrt(0.5)] * 3)
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory, config):
+    """Stage 1 of four steps, its checkpoint at step 2, and the config of a stage 2 whose Gram teacher that is."""
+    work = tmp_path_factory.mktemp("stages")
+    pretrain(config, work / "one")
+    shutil.copytree(work / "one" / "checkpoints" / "0000002", work / "early")
+    shutil.rmtree(work / "one" / "checkpoints")
+    return work, replace(config, initial=work / "one", gram_initial=work / "early", loss=LossConfig(gram=2.0))
+
+
+def seen(run):
+    return load_encoder(run / "encoder.safetensors")[1]["source"].get("seen")
+
+
+def log(run):
+    return (run / "log.jsonl").read_text()
+
+
+def test_an_early_checkpoint_is_the_gram_teacher(stages):
+    work, second = stages
+    kept = load_file(work / "early" / "state.safetensors")
+    anchor = gram_teacher(second).state_dict()
+    assert all(torch.equal(value, kept[f"teacher.backbone.{name}"]) for name, value in anchor.items())
+    assert gram_teacher(replace(second, gram_initial=None)) is None
+    pretrain(second, work / "two")
+    pretrain(replace(second, gram_initial=None), work / "plain")
+    pretrain(replace(second, gram_initial=work / "one"), work / "same")
+    by_file = gram_teacher(replace(second, gram_initial=work / "one" / "encoder.safetensors"))
+    by_run = gram_teacher(replace(second, gram_initial=work / "one"))
+    by_file, by_run = by_file.patch_embed.proj.weight, by_run.patch_embed.proj.weight
+    assert torch.equal(by_file, by_run) and not torch.equal(by_run, anchor["patch_embed.proj.weight"])
+    assert log(work / "same") == log(work / "plain") != log(work / "two")
+    assert seen(work / "two") == seen(work / "plain") == seen(work / "one")
+    assert set(read_record(work / "two")["parents"]) == {"corpus", "initial", "gram_initial"}
+
+
+def test_the_gram_teacher_is_told_by_content(stages):
+    """Moved, it is the same run, which is not trained again; another one in the same place is refused."""
+    work, second = stages
+    pretrain(second, work / "told")
+    shutil.copytree(work / "early", work / "moved")
+    untouched = (work / "told" / "record.json").stat().st_mtime_ns
+    pretrain(replace(second, gram_initial=work / "moved"), work / "told")
+    assert (work / "told" / "record.json").stat().st_mtime_ns == untouched
+    with pytest.raises(ValueError, match="another config, corpus or initial"):
+        pretrain(replace(second, gram_initial=work / "one"), work / "told")
+
+
+def test_subjects_of_the_gram_teacher_are_told_or_unknown(stages, config):
+    work, second = stages
+    name = open_corpus(config.corpus).names[0]
+    other = replace(config, exclude=(name,), steps=2)
+    pretrain(other, work / "other")
+    less = replace(second, exclude=(name,), initial=work / "other", steps=1)
+    pretrain(replace(less, gram_initial=work / "one"), work / "by_run")
+    pretrain(less, work / "by_checkpoint")
+    assert len(seen(work / "other")) == 3 and seen(work / "by_run") == seen(work / "one")
+    assert seen(work / "by_checkpoint") is None
+
+
+def test_a_gram_teacher_that_cannot_be_is_refused(stages):
+    work, second = stages
+    with pytest.raises(ValueError, match=r"loss\.gram is 0"):
+        replace(second, loss=LossConfig())
+    with pytest.raises(ValueError, match=r"gram_initial .* does not exist"):
+        pretrain(replace(second, gram_initial=work / "nothing"), work / "refused")
+    with pytest.raises(ValueError, match="made by 'braindino checkpoint', expected one made by 'pretrain'"):
+        pretrain(replace(second, initial=work / "early"), work / "refused")
+    foreign(work / "weights.pth")
+    deeper = replace(second, model=replace(MODEL, depth=3), initial=work / "weights.pth")
+    for source in (work / "early", work / "one"):
+        with pytest.raises(ValueError, match=r"\[model\] differs"):
+            gram_teacher(replace(deeper, gram_initial=source))
+    with pytest.raises(ValueError, match=r"does not fit \[model\]"):
+        gram_teacher(replace(deeper, gram_initial=work / "one" / "encoder.safetensors"))

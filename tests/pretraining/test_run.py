@@ -210,7 +210,7 @@ def test_stage_2_starts_from_stage_1s_teacher_and_anchors_to_it(tmp_path, config
     frozen = replace(second, steps=1, teacher=TeacherConfig(momentum=(1.0, 1.0)))
     pretrain(frozen, tmp_path / "frozen")
     assert _weights(tmp_path / "frozen") == _weights(tmp_path / "one")
-    with pytest.raises(ValueError, match="differs from that of the initial run"):
+    with pytest.raises(ValueError, match="differs from that of the run before"):
         pretrain(replace(second, dino_head=HeadConfig(32, 16, 32)), tmp_path / "other")
     shutil.rmtree(tmp_path / "one")
     with pytest.raises(ValueError, match="does not exist"):

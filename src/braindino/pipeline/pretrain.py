@@ -25,22 +25,22 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
     torchrun every process calls this, and the first one writes.
 
     Raises:
-        ValueError: no corpus, a model or an `initial` run that does not fit, another run in `out` or a process that is
-            writing there, a loss that is not finite.
+        ValueError: no corpus, a model, `initial` or `gram_initial` that does not fit, another run in `out` or a
+            process that is writing there, a loss that is not finite.
     """
     import torch
     from safetensors.torch import save
 
     from braindino.model.weights import save_encoder
     from braindino.pretraining.batches import Batches, held_out_subjects, training_subjects
-    from braindino.pretraining.initial import initial_network, seen_before
+    from braindino.pretraining.initial import gram_teacher, initial_network, seen_before, seen_by_gram_teacher
     from braindino.pretraining.loop import identity_of, train
     from braindino.pretraining.ranks import join
 
     out = Path(out)
     corpus = open_corpus(config.corpus)
     identity = identity_of(config, corpus)
-    parents = {name: identity[name] for name in ("corpus", "initial") if identity[name] is not None}
+    parents = {name: identity[name] for name in ("corpus", "initial", "gram_initial") if identity.get(name)}
     if is_done(out, "pretrain", None, parents) and read_record(out)["facts"].get("identity") == digest(identity):
         return out / "encoder.safetensors"
     _check_size(config, corpus)
@@ -48,16 +48,16 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
         torch.set_num_threads(config.compute.threads)
     with join() as ranks, claimed(out) if ranks.first else nullcontext():
         batches = Batches(corpus, config, training_subjects(corpus, config), ranks.rank, ranks.count)
-        start = initial_network(config)
+        start, anchor = initial_network(config), gram_teacher(config)
         shown: Any = progress(f"pretrain {out.name}", config.steps) if ranks.first else nullcontext(lambda *_: None)
         with shown as advance:
-            teacher = train(config, batches, out, start, ranks, advance)
+            teacher = train(config, batches, out, start, ranks, advance, anchor)
         if ranks.first:
             source = {"corpus": corpus.fingerprint, "steps": config.steps, "excluded": list(config.exclude)}
             unseen = {"held_out": list(held_out_subjects(corpus, config))}
-            before, seen = seen_before(config.initial), {}
-            if before is not None:
-                seen["seen"] = sorted({*before, *map(name_digest, training_subjects(corpus, config))})
+            before, anchored, seen = seen_before(config.initial), seen_by_gram_teacher(config), {}
+            if before is not None and anchored is not None:
+                seen["seen"] = sorted({*before, *anchored, *map(name_digest, training_subjects(corpus, config))})
             backbone = _backbone(config, teacher)
             save_encoder(out / "encoder.safetensors", backbone, to_dict(corpus.recipe), source | unseen | seen)
             write_bytes(out / "teacher.safetensors", save(teacher))

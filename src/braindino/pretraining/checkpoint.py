@@ -39,7 +39,7 @@ class State:
     optimiser: torch.optim.AdamW
     centres: Centres | None = None
     gram_teacher: VisionTransformer | None = None
-    """Where `loss.gram_refresh` lets it change; else it is the initial run's and no state."""
+    """Where `loss.gram_refresh` lets it change; else it is what the config names and no state."""
 
 
 def save_checkpoint(run: Path, step: int, state: State, config: Any, ranks: Ranks) -> None:
@@ -92,6 +92,12 @@ def load_checkpoint(run: Path, state: State, config: Any) -> int:
     return 0
 
 
+def load_teacher(folder: Path, backbone: VisionTransformer) -> None:
+    """Fill `backbone` with the EMA teacher's of a checkpoint, written whole or in parts; the model must be the same."""
+    tensors = {f"teacher.backbone.{name}": value for name, value in backbone.state_dict().items()}
+    _load(folder, tensors, alone=True)
+
+
 def _tensors(state: State) -> dict[str, Tensor]:
     tensors = {f"student.{name}": value for name, value in state.student.state_dict().items()}
     tensors |= {f"teacher.{name}": value for name, value in state.teacher.state_dict().items()}
@@ -125,10 +131,14 @@ def _restore_parts(state: State, folder: Path) -> None:
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
-    alone = not torch.distributed.is_initialized()
+    _load(folder, _tensors(state), alone=not torch.distributed.is_initialized())
+
+
+def _load(folder: Path, tensors: dict[str, Tensor], *, alone: bool) -> None:
+    """Fill tensors by name, in place; `alone`: without the other ranks."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        state_dict_loader.load(_tensors(state), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
+        state_dict_loader.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

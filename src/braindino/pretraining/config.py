@@ -94,7 +94,7 @@ class LossConfig:
     gram: float = 0.0
     """Weight of the Gram anchor on patch similarities; above 0 it needs `initial`."""
     gram_refresh: int = 0
-    """Steps between copies of the EMA teacher into the Gram teacher; 0: it stays the initial run's."""
+    """Steps between copies of the EMA teacher into the Gram teacher; 0: it stays what it was at first."""
     mask_probability: float = 0.5
     """Share of global crops that are masked for the student."""
     mask_ratio: tuple[float, float] = (0.1, 0.5)
@@ -207,6 +207,9 @@ class PretrainConfig:
     initial: Path | None = None
     """Run folder of the stage before, whose teacher with its heads starts student, teacher and Gram teacher; or a file
     of weights (encoder.safetensors, or DINOv3's in any dialect, see docs/model.md), which start them with new heads."""
+    gram_initial: Path | None = None
+    """Whose backbone is the Gram teacher: a checkpoint of a run (`run/checkpoints/0000100`, its EMA teacher), or what
+    `initial` takes. DINOv3 takes an early one, from before the patch features decayed. None: that of `initial`."""
     model: ViTConfig = field(default_factory=ViTConfig)
     """The vision transformer; with `initial` it must be that run's."""
     crops: CropConfig = field(default_factory=CropConfig)
@@ -244,6 +247,8 @@ class PretrainConfig:
             self._check_side("gram_px", gram_px, least=0)
         if self.loss.gram > 0 and self.initial is None:
             raise ValueError("loss.gram is above 0 but there is no `initial` run whose teacher could anchor it")
+        if self.gram_initial is not None and self.loss.gram <= 0:
+            raise ValueError("gram_initial names a Gram teacher, but loss.gram is 0: set loss.gram, or leave it out")
         if self.weights and self.sampling != "slices":
             raise ValueError("weights need sampling = 'slices'; with 'subjects' every subject counts the same")
         group = self.loss.koleo_group or self.batch_size

@@ -14,6 +14,7 @@ import torch
 
 from braindino.config import to_dict
 from braindino.corpus.shards import Corpus
+from braindino.model.vit import VisionTransformer
 from braindino.pretraining.batches import Batches
 from braindino.pretraining.checkpoint import load_checkpoint, save_checkpoint
 from braindino.pretraining.config import PretrainConfig
@@ -45,6 +46,7 @@ def train(
     start: Network | None,
     ranks: Ranks,
     report: Callable[..., None],
+    anchor: VisionTransformer | None = None,
 ) -> dict[str, torch.Tensor]:
     """Train to the last step and return the teacher's weights; resumes from the newest intact checkpoint in `run`.
 
@@ -54,9 +56,10 @@ def train(
         config: the run.
         batches: gives this rank's batches of any step.
         run: folder for checkpoints and `log.jsonl`.
-        start: network that starts student, teacher and Gram teacher; None draws one from the seed.
+        start: network that starts student, teacher and, without `anchor`, Gram teacher; None draws it from the seed.
         ranks: this process among those of the run.
         report: called with (steps done, note) for the progress bar.
+        anchor: the Gram teacher of `gram_initial`.
 
     Raises:
         ValueError: `run` belongs to another config, the batch cannot be shared out, the probe has too few subjects,
@@ -64,7 +67,7 @@ def train(
     """
     check_passes(config, batches.size, ranks.count)
     probe = probe_of(batches.corpus, config)
-    trainee, identity = set_up(config, start, ranks), identity_of(config, batches.corpus)
+    trainee, identity = set_up(config, start, ranks, anchor), identity_of(config, batches.corpus)
     first = load_checkpoint(run, trainee.state, identity)
     log, bad = read_log(run / "log.jsonl", first), 0
     report(first, "")
@@ -98,9 +101,14 @@ def train(
 
 
 def identity_of(config: PretrainConfig, corpus: Corpus) -> dict[str, Any]:
-    """What decides the result: all settings but `compute`; corpus and initial weights by content, wherever they lie."""
-    settings = {name: value for name, value in to_dict(config).items() if name != "compute"}
-    return settings | {"corpus": corpus.fingerprint, "initial": config.initial and initial_fingerprint(config.initial)}
+    """What decides the result: all settings but `compute`; corpus and initial weights by content, wherever they lie.
+
+    `gram_initial` is left out where it is not set, as by versions that did not have it: their runs go on.
+    """
+    settings = {name: value for name, value in to_dict(config).items() if name not in ("compute", "gram_initial")}
+    settings |= {"corpus": corpus.fingerprint, "initial": config.initial and initial_fingerprint(config.initial)}
+    anchor = config.gram_initial
+    return settings | ({"gram_initial": initial_fingerprint(anchor)} if anchor is not None else {})
 
 
 def _step(

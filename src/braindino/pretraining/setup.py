@@ -30,9 +30,12 @@ class Trainee:
     gram_teacher: VisionTransformer | None
 
 
-def set_up(config: PretrainConfig, start: Network | None, ranks: Ranks) -> Trainee:
+def set_up(
+    config: PretrainConfig, start: Network | None, ranks: Ranks, anchor: VisionTransformer | None = None
+) -> Trainee:
     """Student and teacher with equal weights, those of `start` or drawn from the seed; the Gram teacher; AdamW.
 
+    The Gram teacher is `anchor`, or a copy of the student's backbone where there is none.
     Every rank draws the same weights. Blocks are first told to checkpoint, then compiled, then sharded. On a CPU the
     process then keeps the memory that a step frees (`_keep_memory`).
     """
@@ -41,7 +44,8 @@ def set_up(config: PretrainConfig, start: Network | None, ranks: Ranks) -> Train
         _keep_memory()
     student = start if start is not None else Network(config, torch.Generator().manual_seed(config.seed))
     teacher = copy.deepcopy(student)
-    anchor = copy.deepcopy(student.backbone) if config.loss.gram > 0 else None
+    if config.loss.gram > 0 and anchor is None:
+        anchor = copy.deepcopy(student.backbone)
     student.backbone.checkpoint_activations = compute.checkpoint_activations
     _place(student.train(), student.backbone, compute, ranks)
     _place(teacher.eval().requires_grad_(False), teacher.backbone, compute, ranks)

@@ -156,6 +156,7 @@ def _pretraining_sentence(name: str, config: Mapping[str, Any]) -> str:
         else ""
     )
     start = f", starting from {PurePath(config['initial']).name}" if config.get("initial") else ""
+    start += f", Gram teacher {PurePath(config['gram_initial']).name}" if config.get("gram_initial") else ""
     return (
         f"Pretraining {name}: a vision transformer (width {model['dim']}, depth {model['depth']}, {model['heads']} "
         f"heads, patches of {model['patch_size']} pixels) was trained by self-distillation for {config['steps']} steps "
