@@ -280,8 +280,8 @@ class Predict:
         from braindino.record import claimed
 
         change = Perturbation(self.perturb, self.severity, self.perturb_seed)
-        task, head = self.task.load(), read_head(self.head)
-        on = self.on.load(task)
+        on = self.on.load(task := self.task.load())
+        head = read_head(self.head)
         with claimed(self.out):
             how: Any = {"split": self.split, "acknowledge": self.acknowledge, "perturbation": change}
             table = predict(task, on, head, out=self.out, **how)
