@@ -19,7 +19,9 @@ from braindino.model.config import ViTConfig
 from braindino.pipeline.pretrain import pretrain
 from braindino.pretraining import loop
 from braindino.pretraining.batches import Batches, training_subjects
+from braindino.pretraining.checkpoint import WHOLE
 from braindino.pretraining.config import ComputeConfig, CropConfig, HeadConfig, LossConfig, OptimConfig, PretrainConfig
+from braindino.pretraining.initial import gram_teacher
 from braindino.record import write_json
 from corpora import heads_corpus
 
@@ -55,7 +57,8 @@ def stages(tmp_path_factory):
     pretrain(one, folder / "one")
     high = replace(one.crops, global_px=48, gram_px=48)
     loss = LossConfig(gram=1.5, local=0.5, koleo_group=4, gram_refresh=3)
-    two = replace(one, initial=folder / "one", crops=high, loss=loss)
+    early = folder / "one" / "checkpoints" / f"{STEPS // 2:07d}"
+    two = replace(one, initial=folder / "one", gram_initial=early, crops=high, loss=loss)
     pretrain(two, folder / "two")
     return folder, {"one": one, "two": two}
 
@@ -93,6 +96,12 @@ def test_two_processes_give_the_curve_of_one(tmp_path, stages, stage, parallel):
     ours, theirs = (load_file(path / "teacher.safetensors") for path in (tmp_path / "run", folder / stage))
     for name, value in theirs.items():
         assert np.allclose(ours[name], value, rtol=1e-4, atol=1e-6), name
+    if stage == "one":  # a checkpoint is a Gram teacher, whole (DDP) or in parts (FSDP)
+        early = tmp_path / "run" / "checkpoints" / f"{STEPS // 2:07d}"
+        assert (early / WHOLE).is_file() == (parallel == "ddp")
+        anchor, expected = gram_teacher(replace(configs["two"], gram_initial=early)), gram_teacher(configs["two"])
+        for ours, theirs in zip(anchor.parameters(), expected.parameters(), strict=True):
+            assert np.allclose(ours.detach(), theirs.detach(), rtol=1e-4, atol=1e-6)
 
 
 def test_another_number_of_processes_goes_on_from_where_one_was_stopped(tmp_path, stages):
