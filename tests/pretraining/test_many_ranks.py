@@ -19,7 +19,9 @@ from braindino.model.config import ViTConfig
 from braindino.pipeline.pretrain import pretrain
 from braindino.pretraining import loop
 from braindino.pretraining.batches import Batches, training_subjects
+from braindino.pretraining.checkpoint import WHOLE
 from braindino.pretraining.config import ComputeConfig, CropConfig, HeadConfig, LossConfig, OptimConfig, PretrainConfig
+from braindino.pretraining.initial import gram_teacher
 from braindino.record import write_json
 from corpora import heads_corpus
 
@@ -36,7 +38,8 @@ MANY = "import sys; from braindino.cli import main; main(sys.argv[1:])"
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory):
-    """Configs of a stage 1 and of a stage 2 that starts from it, and their curves by one process."""
+    """Configs of a stage 1, of a stage 2 that starts from it and of one with an early Gram teacher; their curves by one
+    process."""
     folder = tmp_path_factory.mktemp("ranks")
     corpus = heads_corpus(folder, 8)
     small = HeadConfig(hidden=32, bottleneck=16, prototypes=64, unit_prototypes=True)
@@ -57,7 +60,9 @@ def stages(tmp_path_factory):
     loss = LossConfig(gram=1.5, local=0.5, koleo_group=4, gram_refresh=3)
     two = replace(one, initial=folder / "one", crops=high, loss=loss)
     pretrain(two, folder / "two")
-    return folder, {"one": one, "two": two}
+    early = replace(two, gram_initial=folder / "one" / "checkpoints" / f"{STEPS // 2:07d}")
+    pretrain(early, folder / "early")
+    return folder, {"one": one, "two": two, "early": early}
 
 
 def run(folder, config, out, *, ranks=2, **compute):
@@ -83,16 +88,22 @@ def assert_same_curve(found, expected, tolerance=1e-5):
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.parametrize("stage", ["one", "two"])
+@pytest.mark.parametrize("stage", ["one", "early"])
 def test_two_processes_give_the_curve_of_one(tmp_path, stages, stage, parallel):
     folder, configs = stages
-    process = run(folder, configs[stage], tmp_path / "run", parallel=parallel, micro_batch=2 if stage == "two" else 0)
+    process = run(folder, configs[stage], tmp_path / "run", parallel=parallel, micro_batch=2 if stage == "early" else 0)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert_same_curve(curve(tmp_path / "run"), curve(folder / stage))
     ours, theirs = (load_file(path / "teacher.safetensors") for path in (tmp_path / "run", folder / stage))
     for name, value in theirs.items():
         assert np.allclose(ours[name], value, rtol=1e-4, atol=1e-6), name
+    if stage == "one":  # a checkpoint is a Gram teacher, whole (DDP) or in parts (FSDP)
+        early = tmp_path / "run" / "checkpoints" / f"{STEPS // 2:07d}"
+        assert (early / WHOLE).is_file() == (parallel == "ddp")
+        anchor, expected = gram_teacher(replace(configs["early"], gram_initial=early)), gram_teacher(configs["early"])
+        for ours, theirs in zip(anchor.parameters(), expected.parameters(), strict=True):
+            assert np.allclose(ours.detach(), theirs.detach(), rtol=1e-4, atol=1e-6)
 
 
 def test_another_number_of_processes_goes_on_from_where_one_was_stopped(tmp_path, stages):
