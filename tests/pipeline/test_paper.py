@@ -1,6 +1,7 @@
 """paper: the plan says what can be run and what is missing; a run gives every table and is not repeated."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -9,12 +10,15 @@ from braindino.corpus.audit import LeakageError, name_digest
 from braindino.model.weights import load_encoder as read_encoder
 from braindino.model.weights import save_encoder
 from braindino.pipeline.clinical import clinical_features
+from braindino.pipeline.demo import COHORT
 from braindino.pipeline.fit import load_task
 from braindino.pipeline.paper import PERTURBED, ROBUST, _sweeps, paper, plan_paper
 from braindino.pipeline.predict import read_predictions
 from braindino.pipeline.score import read_scores
 from braindino.pipeline.studies import COHORTS, HEADS, Rival
+from braindino.pipeline.synthesize import synthesize
 from braindino.record import read_table
+from braindino.synthesis.config import SynthesisConfig
 from braindino.tasks import DRAWS, FRACTIONS
 from braindino.verbs.answers import Paper
 
@@ -150,6 +154,7 @@ def test_names_that_are_acknowledged_reach_the_tasks_and_encoders_that_they_conc
     plan = plan_paper([f"synthetic={cohort}"], ["braindino", "regions"], tmp_path / "seen.safetensors", **about)
     with pytest.raises(LeakageError, match=f"pretrained on 1 subjects .*{test}"):
         paper(plan, tmp_path / "out", workers=1, perturb=False)
+    assert not (tmp_path / "out").exists()  # told before anything is encoded
     paper(plan, tmp_path / "out", workers=1, perturb=False, acknowledge=(f"synthetic/{test}",))
     told = read_predictions(tmp_path / "out" / "predictions" / "dementia-braindino-linear").table
     assert set(told["subject"][told["pretrained"] == "yes"]) == {test}
@@ -194,3 +199,16 @@ def test_bad_words_are_told(tmp_path, cohort, capsys):
         with pytest.raises(SystemExit):
             main(["paper", *words.split(), "--out", str(tmp_path / "out")])
         assert told in capsys.readouterr().err
+
+
+def test_the_subjects_of_runs_paper_have_other_names_than_those_that_the_demo_pretrains_on():
+    words = (Path(__file__).parents[2] / "runs" / "paper").read_text(encoding="utf-8").split()
+    first = int(words[words.index("--first") + 1].strip('"'))
+    assert first > max(COHORT[group] for group in ("healthy", "dementia", "glioma"))
+
+
+def test_a_cohort_can_be_numbered_from_elsewhere(tmp_path):
+    cohort = synthesize(tmp_path, SynthesisConfig(healthy=1, dementia=0, glioma=0, spacing_mm=4.0, first=501))
+    assert [path.name for path in cohort.glob("sub-*")] == ["sub-healthy501"]
+    with pytest.raises(ValueError, match="first is 998: the numbers of 3 subjects must lie within 1 to 999"):
+        SynthesisConfig(healthy=3, dementia=0, glioma=0, first=998)

@@ -16,6 +16,7 @@ from braindino.pipeline import clinical
 from braindino.pipeline.analyze import analyze, labels_of, write_analysis
 from braindino.pipeline.encode import encode_folder, read_features, write_features
 from braindino.pipeline.encoding import How
+from braindino.pipeline.leakage import concerned, refuse_pretrained
 from braindino.pipeline.loading import EncoderChoice
 from braindino.pipeline.perturbing import Perturbation
 from braindino.pipeline.predict import read_predictions
@@ -135,6 +136,7 @@ def paper(
         acknowledge: subjects ("cohort/subject") or cohorts to report on although an encoder was pretrained on them.
 
     Raises:
+        LeakageError: an encoder was pretrained on subjects that a task reports on and `acknowledge` does not name.
         ValueError: an encoder that cannot be loaded, nothing to run, or as `encode`, `fit`, `predict` and `score`.
     """
     if not plan.studies:
@@ -144,6 +146,7 @@ def paper(
     out, workers = Path(out), workers or os.cpu_count() or 1
     for line in plan.missing:
         note(line)
+    _refuse_seen(plan, acknowledge)
     features = _encoded(plan, out, pooling, workers, perturb)
     sweeps = [replace(one, acknowledge=tuple(acknowledge)) for one in _sweeps(plan, out, features, perturb)]
     with progress("heads", len(sweeps)) as advance:
@@ -155,6 +158,18 @@ def paper(
         write_scores(score([read_predictions(folder).table for folder in folders]), out / "scores", parents)
     _analysis(plan, out, features)
     return _report(plan, out, folders)
+
+
+def _refuse_seen(plan: PaperPlan, acknowledge: Sequence[str]) -> None:
+    """Tell of a leak before anything is encoded, not hours later when the first head is fitted.
+
+    Raises:
+        LeakageError: as `refuse_pretrained`, for any task and encoder.
+    """
+    for rival in plan.rivals:
+        encoder = rival.choice.load()
+        for study in plan.studies:
+            refuse_pretrained(study.task, encoder, concerned(study.task, encoder, acknowledge))
 
 
 def _encoded(plan: PaperPlan, out: Path, pooling: Pooling, workers: int, perturb: bool) -> dict[tuple[str, str], Path]:

@@ -102,7 +102,7 @@ def _orders(out: Path, config: SynthesisConfig, parents: dict[str, str]) -> list
     fixed = {key: settings[key] for key in ("seed", "spacing_mm", "effects")}
     orders = []
     for group in CONTRASTS:
-        for number in range(1, getattr(config, group) + 1):
+        for number in range(config.first, config.first + getattr(config, group)):
             subject = f"{group}{number:03d}"
             key = digest({**fixed, **parents, "subject": subject, "format": FORMAT})
             orders.append(_Order(out, subject, group, config.seed, config.spacing_mm, config.anatomy, key))

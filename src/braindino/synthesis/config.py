@@ -22,6 +22,8 @@ class SynthesisConfig:
     """Subjects with a tumour, four contrasts each."""
     stroke: int = 0
     """Subjects with a stroke lesion of known age."""
+    first: int = 1
+    """Number of the first subject of each group. Subjects of two cohorts that have one name count as one person."""
     seed: int = 0
     """Every subject is a function of the seed and its name."""
     spacing_mm: float = 2.0
@@ -35,6 +37,8 @@ class SynthesisConfig:
         counts = (self.healthy, self.dementia, self.glioma, self.stroke)
         if min(counts) < 0 or max(counts) > 999 or not any(counts):
             raise ValueError(f"numbers of subjects {counts}: expected 0 to 999 per group and at least one in all")
+        if not 1 <= self.first <= 1000 - max(counts):
+            raise ValueError(f"first is {self.first}: the numbers of {max(counts)} subjects must lie within 1 to 999")
         if not 1.0 <= self.spacing_mm <= 4.0:
             raise ValueError(f"spacing_mm is {self.spacing_mm}; expected 1 to 4 mm")
         if self.seed < 0 or self.workers < 0:
