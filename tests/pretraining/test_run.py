@@ -238,14 +238,8 @@ def test_mixed_sizes_are_drawn_by_their_probabilities_from_the_step_alone(config
     assert all(not crops.sizes for crops in drawn) and crops_at(config, 3) == config.crops
 
 
-def test_stage_2_with_mixed_sizes_trains_and_resumes_to_the_same_bytes(tmp_path, corpus, config, monkeypatch):
-    pretrain(replace(config, steps=2), tmp_path / "one")
-    mixed = replace(config.crops, sizes=MIXED)
-    second = replace(config, initial=tmp_path / "one", crops=mixed, loss=LossConfig(gram=1.5, local=0.5))
-    batches = Batches(corpus, second, training_subjects(corpus, second))
-    shapes = {tuple(crops.shape[-1] for crops in list(vars(batches[step][0]).values())[:3]) for step in range(6)}
-    assert len(shapes) >= 2 and shapes <= {row[:3] for row in MIXED}
-    pretrain(second, tmp_path / "whole")
+def killed_and_resumed(config, run, monkeypatch):
+    """A run that dies right after its first checkpoint, and the same call once more."""
     save = loop.save_checkpoint
 
     def killed(run, step, *arguments):
@@ -254,9 +248,20 @@ def test_stage_2_with_mixed_sizes_trains_and_resumes_to_the_same_bytes(tmp_path,
 
     monkeypatch.setattr(loop, "save_checkpoint", killed)
     with pytest.raises(Killed):
-        pretrain(second, tmp_path / "killed")
+        pretrain(config, run)
     monkeypatch.undo()
-    pretrain(second, tmp_path / "killed")
+    pretrain(config, run)
+
+
+def test_stage_2_with_mixed_sizes_trains_and_resumes_to_the_same_bytes(tmp_path, corpus, config, monkeypatch):
+    pretrain(replace(config, steps=2), tmp_path / "one")
+    mixed = replace(config.crops, sizes=MIXED)
+    second = replace(config, initial=tmp_path / "one", crops=mixed, loss=LossConfig(gram=1.5, local=0.5))
+    batches = Batches(corpus, second, training_subjects(corpus, second))
+    shapes = {tuple(crops.shape[-1] for crops in list(vars(batches[step][0]).values())[:3]) for step in range(6)}
+    assert len(shapes) >= 2 and shapes <= {row[:3] for row in MIXED}
+    pretrain(second, tmp_path / "whole")
+    killed_and_resumed(second, tmp_path / "killed", monkeypatch)
     assert _weights(tmp_path / "killed") == _weights(tmp_path / "whole")
     assert (tmp_path / "killed" / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
 
@@ -266,17 +271,7 @@ def test_a_refreshed_gram_teacher_comes_back_after_a_kill(tmp_path, config, monk
     pretrain(replace(config, steps=2), tmp_path / "one")
     second = replace(config, initial=tmp_path / "one", loss=LossConfig(gram=1.5, local=0.5, gram_refresh=1))
     pretrain(second, tmp_path / "whole")
-    save = loop.save_checkpoint
-
-    def killed(run, step, *arguments):
-        save(run, step, *arguments)
-        raise Killed
-
-    monkeypatch.setattr(loop, "save_checkpoint", killed)
-    with pytest.raises(Killed):
-        pretrain(second, tmp_path / "killed")
-    monkeypatch.undo()
-    pretrain(second, tmp_path / "killed")
+    killed_and_resumed(second, tmp_path / "killed", monkeypatch)
     assert (tmp_path / "killed" / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
     assert _weights(tmp_path / "killed") == _weights(tmp_path / "whole")
 

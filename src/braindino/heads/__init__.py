@@ -69,7 +69,7 @@ def slice_model(encoder: Encoder, head: str) -> Any:
         raise ValueError(f"encoder {encoder.name!r} takes whole volumes; head {head!r} is for encoders of slices")
     if not hasattr(model, "intermediate"):
         raise ValueError(f"encoder {encoder.name!r} is no vision transformer; head {head!r} looks inside one")
-    if getattr(encoder, "variant", "") in ("bf16", "brain"):
+    if not getattr(encoder, "exact", True):
         raise ValueError(
             f"head {head!r} needs every patch of a slice, in float32; use the variant 'exact' of {encoder.name!r}"
         )

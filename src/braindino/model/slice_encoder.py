@@ -69,10 +69,15 @@ class SliceEncoder:
         """Width of a token."""
         return self.model.config.dim
 
+    @property
+    def exact(self) -> bool:
+        """Whether every patch of a slice is computed in float32; else it is another encoder of the same weights."""
+        return self.variant not in OTHERS
+
     def digest(self) -> str:
         """SHA-256 over all weights, and over the variant where that is another encoder."""
         found = digest(self.model)
-        return sha256(f"{found} {self.variant}".encode()).hexdigest() if self.variant in OTHERS else found
+        return found if self.exact else sha256(f"{found} {self.variant}".encode()).hexdigest()
 
     @cached_property
     def _computing(self) -> VisionTransformer:
