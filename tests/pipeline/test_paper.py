@@ -151,11 +151,15 @@ def test_names_that_are_acknowledged_reach_the_tasks_and_encoders_that_they_conc
     source = {**metadata["source"], "seen": [name_digest(f"synthetic/{test}")]}
     save_encoder(tmp_path / "seen.safetensors", model, metadata["recipe"], source)
     about = {"fractions": (1.0,), "only": ("dementia",)}
-    plan = plan_paper([f"synthetic={cohort}"], ["braindino", "regions"], tmp_path / "seen.safetensors", **about)
+    asked = [f"synthetic={cohort}"], ["braindino", "regions"], tmp_path / "seen.safetensors"
+    plan = plan_paper(*asked, **about)
+    assert [line for line in plan.lines() if line.startswith("LEAK braindino: the encoder was pretrained on 1 subj")]
     with pytest.raises(LeakageError, match=f"pretrained on 1 subjects .*{test}"):
         paper(plan, tmp_path / "out", workers=1, perturb=False)
     assert not (tmp_path / "out").exists()  # told before anything is encoded
-    paper(plan, tmp_path / "out", workers=1, perturb=False, acknowledge=(f"synthetic/{test}",))
+    plan = plan_paper(*asked, acknowledge=(f"synthetic/{test}",), **about)
+    assert plan.leaks == ()
+    paper(plan, tmp_path / "out", workers=1, perturb=False)
     told = read_predictions(tmp_path / "out" / "predictions" / "dementia-braindino-linear").table
     assert set(told["subject"][told["pretrained"] == "yes"]) == {test}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from braindino.corpus.audit import LeakageError, name_digest
 from braindino.record import write_json
@@ -18,12 +19,21 @@ from braindino.types import Case, Encoder, Features, Task
 FILE = "seen.json"
 
 
-def refuse_pretrained(task: Task, on: Features | Encoder, acknowledge: Sequence[str] = ()) -> None:
+@runtime_checkable
+class Pretrained(Protocol):
+    """What tells whom an encoder was pretrained on."""
+
+    @property
+    def seen(self) -> frozenset[str] | None:
+        """Digests of the subjects; None where that is not known."""
+
+
+def refuse_pretrained(task: Task, on: Features | Encoder | Pretrained, acknowledge: Sequence[str] = ()) -> None:
     """Refuse a task whose reported subjects the encoder was pretrained on, unless they are in `acknowledge`.
 
     Args:
         task: with its split.
-        on: features, or the encoder itself.
+        on: features, the encoder itself, or what stands for it.
         acknowledge: subjects ("cohort/subject") or whole cohorts.
 
     Raises:
@@ -43,13 +53,13 @@ def refuse_pretrained(task: Task, on: Features | Encoder, acknowledge: Sequence[
         )
 
 
-def concerned(task: Task, on: Features | Encoder, acknowledge: Sequence[str]) -> tuple[str, ...]:
+def concerned(task: Task, on: Features | Encoder | Pretrained, acknowledge: Sequence[str]) -> tuple[str, ...]:
     """Those of the acknowledged names that this encoder was pretrained on and this task reports on."""
     both = _both(task, on)
     return tuple(name for name in acknowledge if name in {*both, *map(_cohort, both)})
 
 
-def _both(task: Task, on: Features | Encoder) -> list[str]:
+def _both(task: Task, on: Features | Encoder | Pretrained) -> list[str]:
     """Names of the reported subjects that the encoder is known to be pretrained on."""
     seen = getattr(on, "seen", None) or ()
     cases = task.cases_of(reported(task)) if seen else ()

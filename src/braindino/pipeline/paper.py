@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from braindino.corpus.audit import LeakageError
 from braindino.corpus.jobs import run_jobs
 from braindino.pipeline import clinical
 from braindino.pipeline.analyze import analyze, labels_of, write_analysis
@@ -50,9 +51,12 @@ class PaperPlan:
     """A sentence for each task that cannot be run, with what it needs."""
     absent: tuple[str, ...]
     """A sentence for each encoder that cannot be loaded, and why."""
+    leaks: tuple[str, ...]
+    """A sentence for each task and encoder that was pretrained on its test subjects, unless they are acknowledged."""
     fractions: tuple[float, ...]
     draws: int
     dense_draws: int
+    acknowledge: tuple[str, ...] = ()
 
     def draws_of(self, study: Study) -> int:
         """Draws of each fraction below 1."""
@@ -69,6 +73,7 @@ class PaperPlan:
             parts = ", ".join(f"{len({c.subject for c in task.cases_of(p)})} {p}" for p in study.parts)
             yield f"{study.name}: {len(task.cases)} cases of {task.cohort} ({parts} subjects), {', '.join(study.heads)}"
         yield from (f"MISSING {line}" for line in (*self.missing, *self.absent))
+        yield from (f"LEAK {line}" for line in self.leaks)
         yield "encoders: " + ", ".join(f"{rival.name}" for rival in self.rivals)
         fits = sum(len(study.heads) * self.fits(study) for study in self.studies)
         yield f"{len(self.studies)} tasks x {len(self.rivals)} encoders, {fits * len(self.rivals)} fits in all"
@@ -85,6 +90,7 @@ def plan_paper(
     only: Sequence[str] = (),
     protocol: str = "three_way",
     heads: Sequence[str] = (),
+    acknowledge: Sequence[str] = (),
 ) -> PaperPlan:
     """Which studies can be run on these cohorts, and what the others lack; reads names and tables, no image.
 
@@ -98,6 +104,7 @@ def plan_paper(
         only: names of studies; all of them without.
         protocol: of every split, `three_way` or `paper`.
         heads: plug-ins in place of those of `studies.HEADS`, each on the tasks that it serves.
+        acknowledge: subjects ("cohort/subject") or cohorts to report on although an encoder was pretrained on them.
 
     Raises:
         ValueError: an unknown word or task, or an encoder and variant twice.
@@ -112,8 +119,18 @@ def plan_paper(
     names = [rival.name for rival in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"encoder {twice[0]} is given twice; tables could not tell the two apart")
-    named = tuple(studies), tuple(found), tuple(missing), tuple(absent)
-    return PaperPlan(*named, tuple(sorted(set(fractions))), draws, dense_draws)
+    leaks = tuple(_leaks(studies, found, acknowledge))
+    named = tuple(studies), tuple(found), tuple(missing), tuple(absent), leaks
+    return PaperPlan(*named, tuple(sorted(set(fractions))), draws, dense_draws, tuple(acknowledge))
+
+
+def _leaks(studies: Sequence[Study], rivals: Sequence[Rival], acknowledge: Sequence[str]) -> Iterator[str]:
+    for study in studies:
+        for rival in rivals:
+            try:
+                refuse_pretrained(study.task, rival, concerned(study.task, rival, acknowledge))
+            except LeakageError as error:
+                yield f"{rival.name}: {error}"
 
 
 def paper(
@@ -123,7 +140,6 @@ def paper(
     pooling: Pooling = "cls",
     workers: int = 0,
     perturb: bool = True,
-    acknowledge: Sequence[str] = (),
 ) -> Path:
     """Run a plan and write `report/index.html`; the same call goes on where an earlier one was stopped.
 
@@ -133,22 +149,22 @@ def paper(
         pooling: what a slice is summed up by, where an encoder gives patch tokens.
         workers: processes for encoding and for the heads; 0 means one per core.
         perturb: also ask the clean heads of all training subjects about the reported cases under `PERTURBED`.
-        acknowledge: subjects ("cohort/subject") or cohorts to report on although an encoder was pretrained on them.
 
     Raises:
-        LeakageError: an encoder was pretrained on subjects that a task reports on and `acknowledge` does not name.
+        LeakageError: an encoder was pretrained on subjects that a task reports on and the plan does not acknowledge.
         ValueError: an encoder that cannot be loaded, nothing to run, or as `encode`, `fit`, `predict` and `score`.
     """
     if not plan.studies:
         raise ValueError("no task can be run: " + "; ".join(plan.missing or ("give --root COHORT=FOLDER",)))
     if plan.absent:
         raise ValueError(plan.absent[0])
+    if plan.leaks:
+        raise LeakageError(plan.leaks[0])
     out, workers = Path(out), workers or os.cpu_count() or 1
     for line in plan.missing:
         note(line)
-    _refuse_seen(plan, acknowledge)
     features = _encoded(plan, out, pooling, workers, perturb)
-    sweeps = [replace(one, acknowledge=tuple(acknowledge)) for one in _sweeps(plan, out, features, perturb)]
+    sweeps = list(_sweeps(plan, out, features, perturb))
     with progress("heads", len(sweeps)) as advance:
         for number, _ in run_jobs(sweep, [(one,) for one in sweeps], workers):
             advance(1, sweeps[number].out.name)
@@ -158,18 +174,6 @@ def paper(
         write_scores(score([read_predictions(folder).table for folder in folders]), out / "scores", parents)
     _analysis(plan, out, features)
     return _report(plan, out, folders)
-
-
-def _refuse_seen(plan: PaperPlan, acknowledge: Sequence[str]) -> None:
-    """Tell of a leak before anything is encoded, not hours later when the first head is fitted.
-
-    Raises:
-        LeakageError: as `refuse_pretrained`, for any task and encoder.
-    """
-    for rival in plan.rivals:
-        encoder = rival.choice.load()
-        for study in plan.studies:
-            refuse_pretrained(study.task, encoder, concerned(study.task, encoder, acknowledge))
 
 
 def _encoded(plan: PaperPlan, out: Path, pooling: Pooling, workers: int, perturb: bool) -> dict[tuple[str, str], Path]:
@@ -203,7 +207,8 @@ def _sweeps(plan: PaperPlan, out: Path, features: dict[tuple[str, str], Path], p
 
         def of(encoder: str, head: str, on: Path | EncoderChoice, changed: Changed = (), study: Study = study) -> Sweep:
             folder = out / "predictions" / f"{study.name}-{encoder}-{head}"
-            return Sweep(study.task, encoder, head, on, changed, plan.fractions, plan.draws_of(study), folder)
+            learned = plan.fractions, plan.draws_of(study)
+            return Sweep(study.task, encoder, head, on, changed, *learned, folder, plan.acknowledge)
 
         robust = PERTURBED if perturb and study.question in ROBUST else ()
         live = [head for head in study.heads if needs_of(head) in ("patch", "gradient")]

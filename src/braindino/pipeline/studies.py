@@ -78,6 +78,8 @@ class Rival:
     choice: EncoderChoice
     slices: bool
     """Whether it gives patch tokens of slices."""
+    seen: frozenset[str] | None
+    """Digests of the subjects that it was pretrained on; None where that is not known."""
 
     @staticmethod
     def of(word: str, weights: Path | None) -> Rival:
@@ -92,7 +94,7 @@ class Rival:
         choice = EncoderChoice(name, Path(path) if path else own, variant)
         encoder = choice.load()
         slices = isinstance(encoder.recipe, Recipe) and hasattr(encoder, "model")
-        return Rival(encoder_name(name, variant), choice, slices)
+        return Rival(encoder_name(name, variant), choice, slices, getattr(encoder, "seen", None))
 
 
 def planned(

@@ -156,7 +156,7 @@ class Paper:
     workers: int = 0
     """Processes; 0 means one per core."""
     dry_run: bool = False
-    """Only say what would be run and what is missing."""
+    """Only say what would be run, what is missing, and what would leak."""
 
     def run(self) -> None:
         """Plan, tell, and run."""
@@ -173,13 +173,13 @@ class Paper:
             heads=self.heads,
             only=self.tasks,
             protocol=self.protocol,
+            acknowledge=self.acknowledge,
         )
         print("\n".join(plan.lines()))
         if self.dry_run:
             return
         with claimed(self.out):
-            how: Any = {"workers": self.workers, "perturb": self.perturb, "acknowledge": self.acknowledge}
-            page = paper(plan, self.out, pooling=self.pooling, **how)
+            page = paper(plan, self.out, pooling=self.pooling, workers=self.workers, perturb=self.perturb)
         print(f"report: {page.resolve()}")
 
 
