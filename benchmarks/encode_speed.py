@@ -35,7 +35,7 @@ from scipy import ndimage
 from transformers import DINOv3ViTModel
 
 from braindino.config import to_dict
-from braindino.model import layers
+from braindino.model import linear
 from braindino.model.config import preset
 from braindino.model.pretrained import save_pretrained
 from braindino.model.slice_encoder import SliceEncoder
@@ -127,7 +127,7 @@ def main():
             return lambda: [user_features(theirs, user_slices(image, mask), batch) for _ in cases]
 
         def products_by_torch():
-            with patch.object(layers, "_ONEDNN", False):
+            with patch.object(linear, "ONEDNN", False):
                 encode(cases, exact)
 
         arms = {

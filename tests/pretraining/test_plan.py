@@ -5,6 +5,7 @@ import sys
 import weakref
 from dataclasses import replace
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,7 @@ def test_flops_are_those_of_torchs_counter(config):
         aten._scaled_dot_product_flash_attention_for_cpu_backward: (
             lambda g, q, k, v, *_, out_shape, **__: sdpa_backward_flop(g, q, k, v)
         ),
+        torch.ops.mkldnn._linear_pointwise: lambda x, w, *_, out_shape, **__: 2 * prod(out_shape) * w[-1],
     }
     with FlopCounterMode(display=False, custom_mapping=fused) as counter:
         loss = _loss(networks, batch, config)

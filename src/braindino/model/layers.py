@@ -10,9 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from braindino.model.config import ViTConfig
+from braindino.model.linear import Linear, linear
 from braindino.model.tokens import Rope, rotate
-
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 @torch.no_grad()
@@ -41,22 +40,6 @@ def key_mask(dim: int) -> Float[Tensor, " out"]:
     return torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(dim)
 
 
-def linear(
-    x: Float[Tensor, "*batch dim"], weight: Float[Tensor, "out dim"], bias: Float[Tensor, " out"] | None
-) -> Float[Tensor, "*batch out"]:
-    """x W^T + b, in bfloat16 where the weight is.
-
-    In inference mode on a CPU, float32 goes to oneDNN instead of the BLAS of torch: where that is MKL and the CPU is
-    one of AMD, it is about twice as fast, and it is equal to rounding. It has no gradient.
-    """
-    if weight.dtype == torch.bfloat16:
-        x = x.to(torch.bfloat16)
-    elif _ONEDNN and torch.is_inference_mode_enabled() and x.device.type == "cpu" and x.dtype == weight.dtype:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-        return product
-    return F.linear(x, weight, bias)
-
-
 def attend(
     queries: Float[Tensor, "batch head query channel"],
     keys: Float[Tensor, "batch head token channel"],
@@ -72,14 +55,6 @@ def attend(
         images = zip(scaled, keys.transpose(-1, -2), values, strict=True)
         return torch.stack([(query @ key).softmax(dim=-1) @ value for query, key, value in images])
     return F.scaled_dot_product_attention(queries, keys, values)
-
-
-class Linear(nn.Linear):
-    """torch's, computed by `linear`."""
-
-    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch out"]:
-        """x W^T + b."""
-        return linear(x, self.weight, self.bias)
 
 
 class QkvLinear(nn.Linear):

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from braindino.model.layers import initialise
+from braindino.model.linear import Linear, linear
 
 
 class ProjectionHead(nn.Module):
@@ -32,9 +33,9 @@ class ProjectionHead(nn.Module):
         self.unit_prototypes = unit_prototypes
         with torch.device("meta"):
             self.mlp = nn.Sequential(
-                nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
+                Linear(dim, hidden), nn.GELU(), Linear(hidden, hidden), nn.GELU(), Linear(hidden, bottleneck)
             )
-            self.last_layer = nn.Linear(bottleneck, num_prototypes, bias=False)
+            self.last_layer = Linear(bottleneck, num_prototypes, bias=False)
         self.to_empty(device=torch.get_default_device())
         initialise(self, generator)
 
@@ -47,4 +48,4 @@ class ProjectionHead(nn.Module):
         prototypes = self.last_layer.weight
         if self.unit_prototypes:
             prototypes = F.normalize(prototypes, dim=-1)
-        return F.linear(F.normalize(bottleneck, dim=-1, eps=1e-12), prototypes)
+        return linear(F.normalize(bottleneck, dim=-1, eps=1e-12), prototypes)

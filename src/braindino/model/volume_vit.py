@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from braindino.model.linear import Linear
+
 
 class PatchEmbedding(nn.Module):
     """Patches of one channel, each projected by one convolution, plus a stored position: row-major over the grid."""
@@ -34,8 +36,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int, *, qkv_bias: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.out_proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.out_proj = Linear(dim, dim)
 
     def forward(self, x: Float[Tensor, "view token dim"]) -> Float[Tensor, "view token dim"]:
         """Attend over all tokens of each view."""
@@ -51,8 +53,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(dim, hidden)
-        self.linear2 = nn.Linear(hidden, dim)
+        self.linear1 = Linear(dim, hidden)
+        self.linear2 = Linear(hidden, dim)
 
     def forward(self, x: Float[Tensor, "view token dim"]) -> Float[Tensor, "view token dim"]:
         """Apply to each token alone."""
