@@ -11,7 +11,8 @@ solarisation); "RGB" is what DINO's code does to an RGB picture (saturation, hue
 8-bit; tensors are float32. Slices are synthetic: a disc of noise of the area of a brain.
 
 Every arm is a process of one thread that measures its own CPU time when it is told to; arms take turns, so that other
-work on the machine meets them all; one arm stands there twice (A/A). Ratios are taken within a round: their median,
+work on the machine meets them all; one arm stands there twice (A/A). "Calls of OpenCV alone" counts no time but that
+inside its functions: what would be left if Python and numpy cost nothing. Ratios are taken within a round: median,
 with a 95 % bootstrap interval over the rounds. Then what `pretrain --plan --gpus 8` needs at 40 % of 8 H100.
 """
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,12 +36,14 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 SIDE, BACKGROUND, SLICES = 224, -3.0, 64
 OURS, READ, AGAIN = "this, all", "this, all, read from a corpus", "this, all, again (A/A)"
 ANEW = "this, all, noise drawn anew"
+CALLS = "this, all, calls of OpenCV alone"
 ARMS = {
     "this, crops": 40,
     OURS: 40,
     AGAIN: 40,
     READ: 40,
     ANEW: 40,
+    CALLS: 40,
     "torchvision PIL, crops": 8,
     "torchvision PIL, all": 8,
     "torchvision PIL, RGB": 4,
@@ -53,7 +57,7 @@ PAIRS = (
     (OURS, AGAIN),
     (OURS, ANEW),
     *((f"this, {kind}", f"torchvision {peer}, {kind}") for kind in ("crops", "all") for peer in ("PIL", "v2")),
-    *((one, f"torchvision {peer}, RGB") for one in (OURS, READ) for peer in ("PIL", "v2")),
+    *((one, f"torchvision {peer}, RGB") for one in (OURS, READ, CALLS) for peer in ("PIL", "v2")),
 )
 
 
@@ -135,6 +139,7 @@ def serve(name: str, folder: Path) -> None:
     """Seconds of CPU per slice, as often as a line on stdin asks for it."""
     make, number = peers(name) if "torchvision" in name else ours(name, folder), 0
     weights = np.ones(1)
+    inside = timed_calls() if name == CALLS else None
     if name == "stage 2":
         from braindino.config import read_config
         from braindino.pretraining.config import PretrainConfig
@@ -143,12 +148,35 @@ def serve(name: str, folder: Path) -> None:
     for line in sys.stdin:
         spent = np.zeros(int(line))
         for n in range(int(line)):
-            start = time.process_time()
+            start, before = time.process_time(), sum(inside or ())
             make(number + n)
-            spent[n] = time.process_time() - start
+            spent[n] = time.process_time() - start if inside is None else sum(inside) - before
         number += int(line)
         per_size = spent.reshape(-1, len(weights)).mean(0)
         print("seconds", float(per_size @ weights / weights.sum()), flush=True)
+
+
+def timed_calls() -> list[float]:
+    """Wrap every function of OpenCV that the crops call; the list takes the seconds of each call, by the clock."""
+    import cv2
+
+    from braindino.pretraining import crops, intensities
+
+    seconds: list[float] = []
+
+    def timed(function: Callable) -> Callable:
+        def call(*given, **named):
+            start = time.perf_counter()
+            found = function(*given, **named)
+            seconds.append(time.perf_counter() - start)
+            return found
+
+        return call
+
+    source = Path(crops.__file__).read_text() + Path(intensities.__file__).read_text()
+    for name in set(re.findall(r"cv2\.(\w+)\(", source)):
+        setattr(cv2, name, timed(getattr(cv2, name)))
+    return seconds
 
 
 class Arm:
