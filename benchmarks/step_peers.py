@@ -202,15 +202,20 @@ def serve(step: Callable[[], float]) -> None:
     """For every line on stdin one step: print its CPU seconds, those of a matrix product around it, and the loss."""
     matrix = torch.randn(SIDE, SIDE)
     for _ in sys.stdin:
-        marks = [time.process_time()]
-        matrix @ matrix
-        marks.append(time.process_time())
+        before, start = product(matrix), time.process_time()
         loss = step()
+        seconds = time.process_time() - start
+        print(json.dumps([seconds, (before + product(matrix)) / 2, loss]), flush=True)
+
+
+@torch.inference_mode()
+def product(matrix: Tensor) -> float:
+    """CPU seconds of the square of a matrix: by torch's BLAS or by oneDNN, whichever is quicker."""
+    marks = [time.process_time()]
+    for square in (torch.matmul, torch.ops.mkldnn._linear_pointwise):
+        square(*((matrix, matrix) if square is torch.matmul else (matrix, matrix, None, "none", [], "")))
         marks.append(time.process_time())
-        matrix @ matrix
-        marks.append(time.process_time())
-        before, seconds, after = (late - early for early, late in pairwise(marks))
-        print(json.dumps([seconds, (before + after) / 2, loss]), flush=True)
+    return min(late - early for early, late in pairwise(marks))
 
 
 if __name__ == "__main__":

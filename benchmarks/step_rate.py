@@ -10,9 +10,9 @@ contender is a process of its own with one thread and gets the same crops and pa
 order every round. Times are CPU seconds of the process. "ratio" is the time of a contender over that of the engine in
 the same round: median, and 95 % interval of the median by bootstrap over rounds; above 1 the engine is faster. "share"
 is the FLOPs of the step (`pretraining.flops`) over its time, over the rate of a product of 2048 x 2048 matrices right
-before and after it. `--before SRC` adds the engine of another source tree. "Where the time goes" is a profile of one
-step of the engine: self time of every operation, by kind. Results: benchmarks/results/step_rate_MODEL.tsv and
-step_profile_MODEL.tsv.
+before and after it, by torch's BLAS or by oneDNN, whichever is quicker there. `--before SRC` adds the engine of another
+source tree. "Where the time goes" is a profile of one step of the engine: self time of every operation, by kind.
+Results: benchmarks/results/step_rate_MODEL.tsv and step_profile_MODEL.tsv.
 """
 
 from __future__ import annotations
@@ -51,7 +51,15 @@ HEAD = HeadConfig(prototypes=4096)
 WARM = 300
 """Step at which the schedules are read: prototypes move, temperature and rate have risen."""
 KINDS = {
-    "matrix products": ("mm", "addmm", "bmm", "baddbmm", "mkldnn_convolution", "convolution_backward"),
+    "matrix products": (
+        "mm",
+        "addmm",
+        "bmm",
+        "baddbmm",
+        "mkldnn_convolution",
+        "convolution_backward",
+        "_linear_pointwise",
+    ),
     "attention kernels": (
         "_scaled_dot_product_flash_attention_for_cpu",
         "_scaled_dot_product_flash_attention_for_cpu_backward",
@@ -184,7 +192,7 @@ def where_time_goes(step: Callable[[], float]) -> pd.DataFrame:
     step()
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         step()
-    kinds = {f"aten::{name}": kind for kind, names in KINDS.items() for name in names}
+    kinds = {f"{room}::{name}": kind for kind, names in KINDS.items() for name in names for room in ("aten", "mkldnn")}
     times: dict[str, float] = {}
     for event in seen.events():
         kind, parent = kinds.get(event.name, "other elementwise, sums, calls"), event
