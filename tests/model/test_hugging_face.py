@@ -5,6 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -49,11 +50,14 @@ def ours(path, **asked):
 
 @torch.no_grad()
 def same_tokens(their, model, shape, tolerance=1e-5, patch_mask=None):
+    """Both in float64, so that only formulas can differ; then ours in float32, where products round as they will."""
     images = 2 * fill(77, shape)
-    answer, output = their(images, bool_masked_pos=patch_mask), model(images, patch_mask)
+    answer = deepcopy(their).double()(images.double(), bool_masked_pos=patch_mask)
+    output = deepcopy(model).double()(images.double(), patch_mask)
     got = torch.cat((output.cls[:, None], output.storage, output.patch), 1)
     torch.testing.assert_close(got, answer.last_hidden_state, rtol=0, atol=tolerance)
     torch.testing.assert_close(output.cls, answer.pooler_output, rtol=0, atol=tolerance)
+    torch.testing.assert_close(model(images, patch_mask).cls.double(), output.cls, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("size", SIZES)
