@@ -1,4 +1,4 @@
-"""What dense heads learn on lies in a temporary file: the same numbers, a size said before, nothing left behind."""
+"""What heads learn on lies in a temporary file: the same numbers, a size said before, nothing left behind."""
 
 import errno
 import os
@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from braindino import catalog, record
-from braindino.fitting.scratch import Slices
+from braindino.fitting.scratch import Pictures, Slices
 from braindino.heads import decoder
 from braindino.pipeline.encode import load_encoder
 from braindino.pipeline.fit import fit, load_task
 
 DENSE = ("decoder", "conv_decoder", "tuned_decoder")
+INSIDE = ("lora", "tuned")
 
 
 @pytest.fixture
@@ -49,6 +50,20 @@ def test_what_was_put_in_comes_out_whatever_its_size():
             for found, wanted in zip(slices[place], pairs[place], strict=True):
                 assert found.dtype == wanted.dtype and found.flags.writeable and np.array_equal(found, wanted)
         assert slices.lesion.tolist() == [n for n, (_, labels) in enumerate(pairs) if labels.any()]
+
+
+def test_pictures_outlive_the_file_and_are_in_no_memory_of_their_own(folder):
+    parts = [tokens(3)[0], tokens(1, 1)[0], np.zeros((0, 5, 7), np.float16), tokens(4, 2)[0]]
+    with Pictures("x") as scratch:
+        for part in parts:
+            scratch.add(part[::-1])
+        arrays = scratch.arrays()
+    for found, wanted in zip(arrays, parts, strict=True):
+        assert found.dtype == np.float16 and np.array_equal(found, wanted[::-1])
+        assert torch.from_numpy(found).shape == found.shape  # (a read-only array is warned of)
+    assert all(isinstance(array, np.memmap) for array in arrays if array.size) and not left(folder)
+    with Pictures("x") as nothing:
+        assert nothing.arrays() == ()
 
 
 def test_mean_and_deviation_in_groups_are_those_of_everything(monkeypatch):
@@ -87,6 +102,22 @@ def test_too_small_a_disk_stops_every_dense_head_at_its_first_case(folder, cohor
     cases = len(task.cases_of("train")) + len(task.cases_of("validation"))
     monkeypatch.setattr(record, "free_bytes", lambda place: 10_000)
     with pytest.raises(ValueError, match=rf"head '{name}' learns on, {cases} cases of .* set TMPDIR to a folder"):
+        fit(task, encoder, name, steps=1)
+    assert not left(folder)
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_heads_inside_the_encoder_learn_from_such_a_file(folder, cohort, weights, name, monkeypatch):
+    encoder, task = load_encoder("braindino", weights), load_task("dementia", cohort, "synthetic")
+    used, arrays = [], Pictures.arrays
+    monkeypatch.setattr(Pictures, "arrays", lambda self: used.append(self) or arrays(self))
+    fit(task, encoder, name, steps=1)
+    assert [len(scratch._places) for scratch in used] == [len(task.cases_of(p)) for p in ("train", "validation")]
+    assert all(scratch._file.closed for scratch in used) and not left(folder)
+    monkeypatch.setattr(record, "free_bytes", lambda place: 10_000)
+    with pytest.raises(
+        ValueError, match=rf"head '{name}' learns on, {len(task.cases_of('train'))} cases of .* set TMPD"
+    ):
         fit(task, encoder, name, steps=1)
     assert not left(folder)
 

@@ -1,8 +1,9 @@
-"""What dense heads learn on, slice after slice in a temporary file: a cohort's patch tokens do not fit into memory."""
+"""What heads learn on where it does not fit into memory, a cohort's patch tokens or pictures: in a temporary file."""
 
 from __future__ import annotations
 
 import tempfile
+from math import prod
 from pathlib import Path
 from types import TracebackType
 
@@ -16,28 +17,89 @@ Place = tuple[int, tuple[int, ...], np.dtype]
 """First byte, shape and dtype of an array in the file."""
 
 
-class Slices:
-    """Values and labels of the slices of many cases, in a file without a name in `TMPDIR`, each read when it is taken.
+class _Scratch:
+    """A file without a name in `TMPDIR`, for arrays of many cases.
 
-    The file is gone when it is closed, and with its process, however that dies. It is always written: what fits into
-    memory stays in the system's cache of the disk.
+    It is gone when it is closed, and with its process, however that dies. It is always written: what fits into memory
+    stays in the system's cache of the disk.
     """
 
     def __init__(self, head: str, cases: int = 0) -> None:
         """An empty file for a head; with `cases`, the first case tells how large all of them are (see `add`)."""
         self._head, self._cases = head, cases
         self._file = tempfile.TemporaryFile(prefix="braindino-")  # noqa: SIM115 (closed by __exit__)
-        self._places: list[tuple[Place, Place]] = []
-        self._lesion: list[int] = []
         self._end = 0
-
-    def __enter__(self) -> Slices:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+    def _require_room(self, case_bytes: int, slices: int) -> None:
+        """Say how large all cases are if they are like the first, and that there is room.
+
+        Raises:
+            ValueError: there is less; the message has both sizes.
+        """
+        if self._cases and not self._end:
+            what = f"what head {self._head!r} learns on, {self._cases} cases of {slices} slices like the first,"
+            remedy = "set TMPDIR to a folder on a larger disk, or learn on fewer subjects (--fraction)"
+            note(require_room(Path(tempfile.gettempdir()), self._cases * case_bytes, what, remedy))
+
+    def _written(self, array: Shaped[np.ndarray, "*any"]) -> Place:
+        start, whole = self._end, np.ascontiguousarray(array)
+        try:
+            self._file.seek(start)
+            self._file.write(whole.data)
+            self._file.flush()
+        except OSError as error:
+            error.filename = error.filename or tempfile.gettempdir()
+            raise
+        self._end += whole.nbytes
+        return start, array.shape, array.dtype
+
+
+class Pictures(_Scratch):
+    """The pictures of many cases, one array each."""
+
+    def __init__(self, head: str, cases: int = 0) -> None:
+        """As of every such file."""
+        super().__init__(head, cases)
+        self._places: list[Place] = []
+
+    def __enter__(self) -> Pictures:
+        return self
+
+    def add(self, pictures: Shaped[np.ndarray, "view ..."]) -> None:
+        """Write the pictures of one case; the first says how large all cases are if they are like it.
+
+        Raises:
+            ValueError: the disk has less room than that; the message has both sizes.
+            OSError: the disk is full after all.
+        """
+        self._require_room(pictures.nbytes, len(pictures))
+        self._places.append(self._written(pictures))
+
+    def arrays(self) -> tuple[Shaped[np.ndarray, "view ..."], ...]:
+        """All arrays, mapped from the file, which may be closed then; what is changed in them is not written."""
+        whole = np.memmap(self._file, np.uint8, "c") if self._end else np.zeros(0, np.uint8)
+        return tuple(
+            whole[start : start + prod(shape) * kind.itemsize].view(kind).reshape(shape)
+            for start, shape, kind in self._places
+        )
+
+
+class Slices(_Scratch):
+    """Values and labels of the slices of many cases, each read when it is taken."""
+
+    def __init__(self, head: str, cases: int = 0) -> None:
+        """As of every such file."""
+        super().__init__(head, cases)
+        self._places: list[tuple[Place, Place]] = []
+        self._lesion: list[int] = []
+
+    def __enter__(self) -> Slices:
+        return self
 
     def __len__(self) -> int:
         return len(self._places)
@@ -63,27 +125,11 @@ class Slices:
             ValueError: the disk has less room than that; the message has both sizes.
             OSError: the disk is full after all.
         """
-        place = Path(tempfile.gettempdir())
-        if self._cases and not self._places:
-            what = f"what head {self._head!r} learns on, {self._cases} cases of {len(values)} slices like the first,"
-            remedy = "set TMPDIR to a folder on a larger disk, or learn on fewer subjects (--fraction)"
-            note(require_room(place, self._cases * (values.nbytes + labels.nbytes), what, remedy))
-        try:
-            for one, known in zip(values, labels, strict=True):
-                if known.any():
-                    self._lesion.append(len(self))
-                self._places.append((self._written(one), self._written(known)))
-        except OSError as error:
-            error.filename = error.filename or str(place)
-            raise
-
-    def _written(self, array: Shaped[np.ndarray, "*any"]) -> Place:
-        start, whole = self._end, np.ascontiguousarray(array)
-        self._file.seek(start)
-        self._file.write(whole.data)
-        self._file.flush()
-        self._end += whole.nbytes
-        return start, array.shape, array.dtype
+        self._require_room(values.nbytes + labels.nbytes, len(values))
+        for one, known in zip(values, labels, strict=True):
+            if known.any():
+                self._lesion.append(len(self))
+            self._places.append((self._written(one), self._written(known)))
 
     def _read(self, place: Place) -> Shaped[np.ndarray, "*any"]:
         start, shape, kind = place

@@ -180,8 +180,8 @@ def _on_encoder(
             raise ValueError(
                 f"calibration, coverage, ComBat and fusion are for heads on cached features, head {name!r} has none"
             )
-        x, y = labelled(task, encoder, cases)
-        head = module.fit(x, y, labelled(task, encoder, task.cases_of("validation")), kind=task.kind, **how)
+        x, y = labelled(task, encoder, cases, name)
+        head = module.fit(x, y, labelled(task, encoder, task.cases_of("validation"), name), kind=task.kind, **how)
     if encoder.digest() != before:
         raise ValueError("the encoder's own weights changed while fitting; they never may")
     return head

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from braindino.fitting.scratch import Pictures
 from braindino.heads import Live, slice_model, slice_recipe, written_and_scored
 from braindino.pipeline.design import targets
 from braindino.pipeline.perturbing import Perturbation, back_in_place
@@ -23,13 +24,16 @@ AT_ONCE = 16
 """Cases whose pictures are held while a split is answered."""
 
 
-def labelled(task: Task, encoder: Encoder, cases: Sequence[Case]) -> tuple[Live, np.ndarray]:
+def labelled(task: Task, encoder: Encoder, cases: Sequence[Case], head: str) -> tuple[Live, np.ndarray]:
     """Pictures of every case that can be read, and what a head learns of their targets; of the others it is told why.
 
+    The pictures lie in a temporary file.
+
     Raises:
-        ValueError: as `slice_model`, or no case can be read.
+        ValueError: as `slice_model`, or no case can be read, or the disk has no room for the pictures.
     """
-    x, kept, reasons = live(encoder, cases)
+    with Pictures(head, len(cases)) as scratch:
+        x, kept, reasons = live(encoder, cases, onto=scratch)
     for name, reason in reasons.items():
         note(f"{name} is left out of learning: {reason}")
     if not kept:
@@ -38,16 +42,19 @@ def labelled(task: Task, encoder: Encoder, cases: Sequence[Case]) -> tuple[Live,
 
 
 def live(
-    encoder: Encoder, cases: Sequence[Case], perturbation: Perturbation = CLEAN
+    encoder: Encoder, cases: Sequence[Case], perturbation: Perturbation = CLEAN, onto: Pictures | None = None
 ) -> tuple[Live, tuple[Case, ...], dict[str, str]]:
     """The pictures of cases through the encoder's recipe, the cases that could be read, and why the others could not.
 
+    With `onto` they are written there, and mapped.
+
     Raises:
-        ValueError: as `slice_model`.
+        ValueError: as `slice_model`, or as `Pictures.add`.
     """
     slice_model(encoder, "with a gradient")
     recipe = slice_recipe(encoder)
-    pictures, kept, reasons = [], [], {}
+    kept, reasons = [], {}
+    pictures: list[np.ndarray] = []
     for case in cases:
         try:
             prepared = preprocess(perturbation.of(read_case(case.scans)), recipe)
@@ -58,9 +65,9 @@ def live(
             continue
         slices = to_slices(prepared.voxels)
         views = slices.reshape(len(slices) * len(prepared.contrasts), -1, *slices.shape[2:])
-        pictures.append(views.astype(np.float16))
+        (pictures.append if onto is None else onto.add)(views.astype(np.float16))
         kept.append(case)
-    return Live(encoder, tuple(pictures)), tuple(kept), reasons
+    return Live(encoder, tuple(pictures) if onto is None else onto.arrays()), tuple(kept), reasons
 
 
 def answers(
