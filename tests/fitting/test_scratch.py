@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from braindino import catalog, record
-from braindino.fitting.scratch import Pictures, Slices
+from braindino.fitting.scratch import Scratch, Slices
 from braindino.heads import decoder
 from braindino.pipeline.encode import load_encoder
 from braindino.pipeline.fit import fit, load_task
@@ -54,16 +54,15 @@ def test_what_was_put_in_comes_out_whatever_its_size():
 
 def test_pictures_outlive_the_file_and_are_in_no_memory_of_their_own(folder):
     parts = [tokens(3)[0], tokens(1, 1)[0], np.zeros((0, 5, 7), np.float16), tokens(4, 2)[0]]
-    with Pictures("x") as scratch:
-        for part in parts:
-            scratch.add(part[::-1])
-        arrays = scratch.arrays()
+    with Scratch("x") as scratch:
+        places = [scratch.write(part[::-1]) for part in parts]
+        arrays = scratch.mapped(places)
     for found, wanted in zip(arrays, parts, strict=True):
         assert found.dtype == np.float16 and np.array_equal(found, wanted[::-1])
         assert torch.from_numpy(found).shape == found.shape  # (a read-only array is warned of)
     assert all(isinstance(array, np.memmap) for array in arrays if array.size) and not left(folder)
-    with Pictures("x") as nothing:
-        assert nothing.arrays() == ()
+    with Scratch("x") as nothing:
+        assert nothing.mapped([]) == ()
 
 
 def test_mean_and_deviation_in_groups_are_those_of_everything(monkeypatch):
@@ -109,11 +108,13 @@ def test_too_small_a_disk_stops_every_dense_head_at_its_first_case(folder, cohor
 @pytest.mark.parametrize("name", INSIDE)
 def test_heads_inside_the_encoder_learn_from_such_a_file(folder, cohort, weights, name, monkeypatch):
     encoder, task = load_encoder("braindino", weights), load_task("dementia", cohort, "synthetic")
-    used, arrays = [], Pictures.arrays
-    monkeypatch.setattr(Pictures, "arrays", lambda self: used.append(self) or arrays(self))
+    used, mapped = [], Scratch.mapped
+    monkeypatch.setattr(
+        Scratch, "mapped", lambda self, places: used.append((self, len(places))) or mapped(self, places)
+    )
     fit(task, encoder, name, steps=1)
-    assert [len(scratch._places) for scratch in used] == [len(task.cases_of(p)) for p in ("train", "validation")]
-    assert all(scratch._file.closed for scratch in used) and not left(folder)
+    assert [count for _, count in used] == [len(task.cases_of(p)) for p in ("train", "validation")]
+    assert all(scratch._file.closed for scratch, _ in used) and not left(folder)
     monkeypatch.setattr(record, "free_bytes", lambda place: 10_000)
     with pytest.raises(
         ValueError, match=rf"head '{name}' learns on, {len(task.cases_of('train'))} cases of .* set TMPD"
@@ -141,14 +142,14 @@ def test_nothing_is_left_after_learning_or_an_error(folder, cohort, weights, nam
     monkeypatch.setattr(Slices, "add", full)
     with pytest.raises(OSError, match="No space left"):
         catalog.load("heads", name).fit_dense(encoder, task, train, held, seed=0, steps=1)
-    assert len(opened) == len(closed) == 4 and all(slices._file.closed for slices in opened)
+    assert len(opened) == len(closed) == 4 and all(slices._scratch._file.closed for slices in opened)
     assert not left(folder)
 
 
 def test_a_full_disk_says_where(folder):
     with Slices("x") as slices:
-        slices._file.close()
-        slices._file = open("/dev/full", "r+b", buffering=0)  # noqa: SIM115 (closed by Slices)
+        slices._scratch._file.close()
+        slices._scratch._file = open("/dev/full", "r+b", buffering=0)  # noqa: SIM115 (closed by Slices)
         with pytest.raises(OSError, match="No space left") as error:
             slices.add(*tokens(1))
     assert error.value.filename == str(folder)

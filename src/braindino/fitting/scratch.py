@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ Place = tuple[int, tuple[int, ...], np.dtype]
 """First byte, shape and dtype of an array in the file."""
 
 
-class _Scratch:
+class Scratch:
     """A file without a name in `TMPDIR`, for arrays of many cases.
 
     It is gone when it is closed, and with its process, however that dies. It is always written: what fits into memory
@@ -25,28 +26,36 @@ class _Scratch:
     """
 
     def __init__(self, head: str, cases: int = 0) -> None:
-        """An empty file for a head; with `cases`, the first case tells how large all of them are (see `add`)."""
+        """An empty file for a head; with `cases`, the first case tells how large all of them are."""
         self._head, self._cases = head, cases
         self._file = tempfile.TemporaryFile(prefix="braindino-")  # noqa: SIM115 (closed by __exit__)
         self._end = 0
+
+    def __enter__(self) -> Scratch:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
 
-    def _require_room(self, case_bytes: int, slices: int) -> None:
-        """Say how large all cases are if they are like the first, and that there is room.
+    def require_room(self, slices: int, case_bytes: int) -> None:
+        """Before the first case is written, say how large all are if they are like it; nothing later.
 
         Raises:
-            ValueError: there is less; the message has both sizes.
+            ValueError: the disk has less room than that; the message has both sizes.
         """
         if self._cases and not self._end:
             what = f"what head {self._head!r} learns on, {self._cases} cases of {slices} slices like the first,"
             remedy = "set TMPDIR to a folder on a larger disk, or learn on fewer subjects (--fraction)"
             note(require_room(Path(tempfile.gettempdir()), self._cases * case_bytes, what, remedy))
 
-    def _written(self, array: Shaped[np.ndarray, "*any"]) -> Place:
+    def write(self, array: Shaped[np.ndarray, "*any"]) -> Place:
+        """Append an array.
+
+        Raises:
+            OSError: the disk is full.
+        """
         start, whole = self._end, np.ascontiguousarray(array)
         try:
             self._file.seek(start)
@@ -58,48 +67,44 @@ class _Scratch:
         self._end += whole.nbytes
         return start, array.shape, array.dtype
 
-
-class Pictures(_Scratch):
-    """The pictures of many cases, one array each."""
-
-    def __init__(self, head: str, cases: int = 0) -> None:
-        """As of every such file."""
-        super().__init__(head, cases)
-        self._places: list[Place] = []
-
-    def __enter__(self) -> Pictures:
-        return self
-
-    def add(self, pictures: Shaped[np.ndarray, "view ..."]) -> None:
-        """Write the pictures of one case; the first says how large all cases are if they are like it.
+    def read(self, place: Place) -> Shaped[np.ndarray, "*any"]:
+        """An array, as it was written.
 
         Raises:
-            ValueError: the disk has less room than that; the message has both sizes.
-            OSError: the disk is full after all.
+            OSError: the disk cannot be read.
         """
-        self._require_room(pictures.nbytes, len(pictures))
-        self._places.append(self._written(pictures))
+        start, shape, kind = place
+        array = np.empty(shape, kind)
+        self._file.seek(start)
+        if self._file.readinto(array.data) != array.nbytes:
+            raise OSError(f"a temporary file in {tempfile.gettempdir()} ends before its content does")
+        return array
 
-    def arrays(self) -> tuple[Shaped[np.ndarray, "view ..."], ...]:
-        """All arrays, mapped from the file, which may be closed then; what is changed in them is not written."""
+    def mapped(self, places: Sequence[Place]) -> tuple[Shaped[np.ndarray, "*any"], ...]:
+        """Arrays that memory holds as they are looked at; the file may be closed then, changes are not written."""
         whole = np.memmap(self._file, np.uint8, "c") if self._end else np.zeros(0, np.uint8)
         return tuple(
             whole[start : start + prod(shape) * kind.itemsize].view(kind).reshape(shape)
-            for start, shape, kind in self._places
+            for start, shape, kind in places
         )
 
 
-class Slices(_Scratch):
-    """Values and labels of the slices of many cases, each read when it is taken."""
+class Slices:
+    """Values and labels of the slices of many cases in such a file, each read when it is taken."""
 
     def __init__(self, head: str, cases: int = 0) -> None:
-        """As of every such file."""
-        super().__init__(head, cases)
+        """As `Scratch`."""
+        self._scratch = Scratch(head, cases)
         self._places: list[tuple[Place, Place]] = []
         self._lesion: list[int] = []
 
     def __enter__(self) -> Slices:
         return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._scratch.__exit__(kind, error, trace)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -111,7 +116,7 @@ class Slices(_Scratch):
             OSError: the disk cannot be read.
         """
         values, labels = self._places[number]
-        return self._read(values), self._read(labels)
+        return self._scratch.read(values), self._scratch.read(labels)
 
     @property
     def lesion(self) -> Integer[np.ndarray, " slice"]:
@@ -122,19 +127,11 @@ class Slices(_Scratch):
         """Write the slices of one case; the first says how large all cases are if they are like it.
 
         Raises:
-            ValueError: the disk has less room than that; the message has both sizes.
+            ValueError: as `Scratch.require_room`.
             OSError: the disk is full after all.
         """
-        self._require_room(values.nbytes + labels.nbytes, len(values))
+        self._scratch.require_room(len(values), values.nbytes + labels.nbytes)
         for one, known in zip(values, labels, strict=True):
             if known.any():
                 self._lesion.append(len(self))
-            self._places.append((self._written(one), self._written(known)))
-
-    def _read(self, place: Place) -> Shaped[np.ndarray, "*any"]:
-        start, shape, kind = place
-        array = np.empty(shape, kind)
-        self._file.seek(start)
-        if self._file.readinto(array.data) != array.nbytes:
-            raise OSError(f"a temporary file in {tempfile.gettempdir()} ends before its content does")
-        return array
+            self._places.append((self._scratch.write(one), self._scratch.write(known)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from braindino.fitting.scratch import Pictures
+from braindino.fitting.scratch import Scratch
 from braindino.heads import Live, slice_model, slice_recipe, written_and_scored
 from braindino.pipeline.design import targets
 from braindino.pipeline.perturbing import Perturbation, back_in_place
@@ -32,7 +32,7 @@ def labelled(task: Task, encoder: Encoder, cases: Sequence[Case], head: str) -> 
     Raises:
         ValueError: as `slice_model`, or no case can be read, or the disk has no room for the pictures.
     """
-    with Pictures(head, len(cases)) as scratch:
+    with Scratch(head, len(cases)) as scratch:
         x, kept, reasons = live(encoder, cases, onto=scratch)
     for name, reason in reasons.items():
         note(f"{name} is left out of learning: {reason}")
@@ -42,19 +42,18 @@ def labelled(task: Task, encoder: Encoder, cases: Sequence[Case], head: str) -> 
 
 
 def live(
-    encoder: Encoder, cases: Sequence[Case], perturbation: Perturbation = CLEAN, onto: Pictures | None = None
+    encoder: Encoder, cases: Sequence[Case], perturbation: Perturbation = CLEAN, onto: Scratch | None = None
 ) -> tuple[Live, tuple[Case, ...], dict[str, str]]:
     """The pictures of cases through the encoder's recipe, the cases that could be read, and why the others could not.
 
     With `onto` they are written there, and mapped.
 
     Raises:
-        ValueError: as `slice_model`, or as `Pictures.add`.
+        ValueError: as `slice_model`, or the disk has no room for all of them.
     """
     slice_model(encoder, "with a gradient")
     recipe = slice_recipe(encoder)
-    kept, reasons = [], {}
-    pictures: list[np.ndarray] = []
+    pictures, places, kept, reasons = [], [], [], {}
     for case in cases:
         try:
             prepared = preprocess(perturbation.of(read_case(case.scans)), recipe)
@@ -65,9 +64,14 @@ def live(
             continue
         slices = to_slices(prepared.voxels)
         views = slices.reshape(len(slices) * len(prepared.contrasts), -1, *slices.shape[2:])
-        (pictures.append if onto is None else onto.add)(views.astype(np.float16))
+        views = views.astype(np.float16)
+        if onto is None:
+            pictures.append(views)
+        else:
+            onto.require_room(len(views), views.nbytes)
+            places.append(onto.write(views))
         kept.append(case)
-    return Live(encoder, tuple(pictures) if onto is None else onto.arrays()), tuple(kept), reasons
+    return Live(encoder, tuple(pictures) if onto is None else onto.mapped(places)), tuple(kept), reasons
 
 
 def answers(
