@@ -211,7 +211,15 @@ def test_template_escapes_tables_and_text():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(3.14159, "3.14"), (-0.5, "−0.5"), (0.0, "0"), (12345.6, "12346"), (float("nan"), "not defined"), (1e-5, "1e−05")],
+    [
+        (3.14159, "3.14"),
+        (-0.5, "−0.5"),
+        (0.0, "0"),
+        (12345.6, "12346"),
+        (float("nan"), "not defined"),
+        (1e-5, "1e−05"),
+        (-3e-15, "0"),
+    ],
 )
 def test_numbers(value, text):
     assert number(value) == text

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from braindino.reporting.figures import Figure
 
 
+ROUNDING = 1e-12
+"""Smaller numbers are what rounding leaves of 0."""
 MOST_ROWS = 30
 """Tables of results with more rows than this are folded."""
 
@@ -85,11 +87,11 @@ def cell(value: Any) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits with a true minus sign; NaN reads "not defined"."""
+    """Three significant digits with a true minus sign; NaN reads "not defined", what is below rounding reads 0."""
     if not math.isfinite(value):
         return "not defined" if math.isnan(value) else ("∞" if value > 0 else "−∞")
     digits = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return "0" if value == 0 else digits.replace("-", "−")
+    return "0" if abs(value) < ROUNDING else digits.replace("-", "−")
 
 
 def with_interval(value: float, low: float, high: float) -> str:

@@ -201,7 +201,7 @@ def analysis_section(found: Artefacts) -> Section:
 
 CAPTIONS = {
     "knn": "k nearest neighbours on frozen features: share of the asked subjects classified rightly, with its 95 % "
-    "interval. Asked is everybody with a label who is not remembered, validation subjects too. Nothing is learned, so "
+    "interval. Remembered are the training subjects of a task, asked those who are reported. Nothing is learned, so "
     "it says what the features hold by themselves; with large k it tends to the share of the most frequent class.",
     "mcnemar": "Exact McNemar test of two encoders' neighbours: subjects whom only one told rightly, p, and p with "
     "Holm's correction over all rows of this table.",
