@@ -10,9 +10,10 @@ contender is a process of its own with one thread and gets the same crops and pa
 order every round. Times are CPU seconds of the process. "ratio" is the time of a contender over that of the engine in
 the same round: median, and 95 % interval of the median by bootstrap over rounds; above 1 the engine is faster. "share"
 is the FLOPs of the step (`pretraining.flops`) over its time, over the rate of a product of 2048 x 2048 matrices right
-before and after it, by torch's BLAS or by oneDNN, whichever is quicker there. `--before SRC` adds the engine of another
-source tree. "Where the time goes" is a profile of one step of the engine: self time of every operation, by kind.
-Results: benchmarks/results/step_rate_MODEL.tsv and step_profile_MODEL.tsv.
+before and after it, by torch's BLAS; "share_onednn" is that over the rate of oneDNN's product, which linear layers of
+the engine take and which is quicker on CPUs of AMD. `--before SRC` adds the engine of another source tree. "Where the
+time goes" is a profile of one step of the engine: self time of every operation, by kind. Results:
+benchmarks/results/step_rate_MODEL.tsv and step_profile_MODEL.tsv.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def engine_step(config: PretrainConfig, folder: Path) -> Callable[[], float]:
 
 
 def rounds(commands: dict[str, list[str]], count: int, before: str | None) -> dict[str, np.ndarray]:
-    """(round, [CPU s of the step, of the matrix product, loss]) of every contender; the first two steps warm up."""
+    """(round, [CPU s of the step, of a product by BLAS, by oneDNN, loss]) of every contender; two steps warm up."""
     found: dict[str, list[list[float]]] = {name: [] for name in commands}
     with ExitStack() as stack:
         running = {}
@@ -173,14 +174,16 @@ def summary(found: dict[str, np.ndarray], flops: float, batch: int) -> pd.DataFr
     """A row per contender."""
     rng, engine, rows = np.random.default_rng(0), found["engine"][:, 0], []
     for name, values in found.items():
-        seconds, product = values[:, 0], values[:, 1]
+        seconds, blas, onednn = values[:, 0], values[:, 1], values[:, 2]
         ratios = seconds / engine
         drawn = np.median(rng.choice(ratios, (10_000, len(ratios))), axis=1)
         low, high = np.percentile(drawn, [2.5, 97.5])
-        rate = 2 * SIDE**3 / product
+        rates = [2 * SIDE**3 / product for product in (blas, onednn)]
         row = (batch / np.median(seconds), np.median(ratios), low, high)
-        rows.append((name, *row, np.median(rate) / 1e9, np.median(flops / seconds / rate)))
-    columns = ["contender", "samples_per_s", "ratio", "low", "high", "matmul_gflops", "share"]
+        told = (*(np.median(rate) / 1e9 for rate in rates), *(np.median(flops / seconds / rate) for rate in rates))
+        rows.append((name, *row, *told))
+    measured = ["blas_gflops", "onednn_gflops", "share", "share_onednn"]
+    columns = ["contender", "samples_per_s", "ratio", "low", "high", *measured]
     return pd.DataFrame(rows, columns=columns).round(3)
 
 

@@ -60,7 +60,7 @@ class _Linear(torch.autograd.Function):
         of_x, of_weight, of_bias = ctx.needs_input_grad  # type: ignore[attr-defined]
         g, rows = gradient.reshape(-1, gradient.shape[-1]), x.reshape(-1, x.shape[-1])
         return (
-            _product(g, weight.t().contiguous()).view(x.shape) if of_x else None,
-            _product(g.t().contiguous(), rows.t().contiguous()) if of_weight else None,
+            _product(g, weight.t()).view(x.shape) if of_x else None,
+            _product(g.t(), rows.t()) if of_weight else None,
             g.sum(0) if of_bias else None,
         )
