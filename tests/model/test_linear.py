@@ -1,5 +1,9 @@
 """Linear layers by oneDNN against torch in float64: values and gradients, and where torch's own are taken."""
 
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -89,3 +93,30 @@ def test_a_model_without_onednn_is_the_same(monkeypatch):
         found.append([part.grad.clone() for part in layers.parameters()])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+COMPILED = """
+import torch
+from braindino.model.config import ViTConfig
+from braindino.model.vit import VisionTransformer
+
+torch.set_num_threads(1)
+config = ViTConfig(dim=32, depth=1, heads=2, patch_size=4, layer_scale=1.0, rope_rescale=None)
+model, found = VisionTransformer(config, torch.Generator().manual_seed(0)), []
+images, slope = torch.linspace(-2, 2, 2 * 64).reshape(2, 1, 8, 8), torch.linspace(-1, 1, 32)
+for compiled in (False, True):
+    if compiled:
+        model.blocks[0].compile()
+    model.zero_grad()
+    cls = model(images).cls
+    (cls * slope).sum().backward()
+    found.append([cls, model.blocks[0].attn.qkv.weight.grad.clone()])
+for one, other in zip(*found, strict=True):
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_block_is_the_same():
+    """In a process of its own, without the type checks of the tests, which torch cannot look through."""
+    subprocess.run([sys.executable, "-c", COMPILED], check=True, timeout=300)
