@@ -136,8 +136,10 @@ def test_age_bands_that_are_large_enough_have_a_table_of_differences():
     assert differences.columns[3:] == ("age 20-39", "age 80 and older", "oldest minus youngest")
     (row,) = differences.rows
     assert row[2] == "braindino, linear minus brain regions, linear" and not differences.folded
-    assert row[3].endswith("n = 50, better") and row[4].endswith("n = 50")
-    assert row[5].startswith("80 and older − 20-39: ") and row[5].endswith("n = 100, differs")
+    assert row[3].endswith("n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}50, better") and row[4].endswith(
+        "=\N{NO-BREAK SPACE}50"
+    )
+    assert row[5].startswith("80 and older − 20-39: ") and row[5].endswith("=\N{NO-BREAK SPACE}100, differs")
     assert contests(found.comparisons) == [] and "table of differences" in next(iter(strata(found))).caption
 
 

@@ -51,7 +51,7 @@ def strata(found: Artefacts) -> Iterator[Figure | Table]:
     yield Table(
         "Headline metric by groups of the test subjects, at the largest label fraction. Groups differ in size and in "
         "what is asked of them: values of two groups are no comparison, and a group of few subjects says nothing. "
-        "One head of each encoder; strata.tsv of the scores holds all",
+        "One head of each encoder; strata.tsv of the scores holds all.",
         ("task", "metric", "by", "group", "encoder, head", "value [95 % interval]", "subjects"),
         cells,
         folded=True,
@@ -85,7 +85,7 @@ def _age_differences(found: Artefacts) -> Iterator[Table]:
         "that holds after Holm's correction over the pairs and bands of the task. Last column: the difference in the "
         "oldest band minus that in the youngest; differs: Holm-adjusted p below 0.05 over the pairs of the task. A "
         "difference shown in one band and not in another does not by itself differ between the two. One head of each "
-        "encoder; stratum_comparisons.tsv of the scores holds all",
+        "encoder; stratum_comparisons.tsv of the scores holds all.",
         ("task", "metric", "pair", *(f"age {band}" for band in bands), "oldest minus youngest"),
         tuple(cells),
         folded=len(cells) > MOST_ROWS,
@@ -99,7 +99,7 @@ def _is_drawn(heads: Mapping[tuple[str, str], str], task: str, model: str) -> bo
 
 def _difference(row: Any, *, between: bool = False) -> str:
     """The difference with its interval, number of subjects and, where it holds after correction, what it says."""
-    told = f"{with_interval(row.difference, row.low, row.high)}, n = {row.subjects}"
+    told = f"{with_interval(row.difference, row.low, row.high)}, n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{row.subjects}"
     conclusion = conclude(row.low, row.high, METRICS[row.metric].higher_is_better)
     if conclusion == "no difference shown" or not row.p_holm < SIGNIFICANT:
         return told
