@@ -15,7 +15,15 @@ print(bd.score(table.table).metrics)
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+"""How long threads of torch's OpenMP spin for the next piece of work before they sleep; read when torch is imported.
+
+By default 300 000 rounds: beside another such job threads spin while those that they wait for have no core, which makes
+both eight times slower than sharing the cores does (benchmarks/two_jobs.py). Alone, this costs nothing that shows.
+"""
 
 _PUBLIC = {
     "analyze": "braindino.pipeline.analyze",
