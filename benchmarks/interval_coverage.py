@@ -115,9 +115,11 @@ def main() -> None:
     kept = read_table(options.out) if options.only else pd.DataFrame({"metric": []})
     kept = kept[~kept["metric"].isin(options.only or ())]
     asked = [one for one in MADE if not options.only or one[0] in options.only]
-    others = (
-        () if options.only else (clustered, families, difference_mae, difference_auc, difference_dice, median_survival)
-    )
+    others = [
+        what
+        for what in (clustered, families, difference_mae, difference_auc, difference_dice, median_survival)
+        if not options.only or what(50)[0] in options.only
+    ]
     for n, repeats in ((50, options.repeats), (150, options.repeats // 3)):
         for name, make, exact in asked:
             rows += counted(name, make.__name__, n, repeats, METRICS[name].interval, of_metric(name, make, n, exact))
