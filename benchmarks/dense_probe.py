@@ -1,4 +1,4 @@
-"""Does stage 2 make patch tokens better? Tissue of a patch by a linear probe, in contrasts drawn anew for every scan.
+"""Does stage 2 make patch tokens better? Tissue of a patch by two probes, in contrasts drawn anew for every scan.
 
     python benchmarks/dense_probe.py --work W --out benchmarks/results/dense_probe --picture docs/dense_probe.png
 

@@ -49,3 +49,11 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "encoder.safetensors"
     save_encoder(path, model, to_dict(Recipe(spacing_mm=4.0, size_px=48, slices=10)), {"steps": 0})
     return path
+
+
+@pytest.fixture(scope="session")
+def encoder(weights):
+    """The encoder in that file."""
+    from braindino.pipeline.loading import load_encoder
+
+    return load_encoder("braindino", weights)

@@ -26,11 +26,6 @@ from phantom import scanned
 
 
 @pytest.fixture(scope="module")
-def encoder(weights):
-    return load_encoder("braindino", weights)
-
-
-@pytest.fixture(scope="module")
 def task(cohort):
     return load_task("tumour_segmentation", cohort, "synthetic")
 

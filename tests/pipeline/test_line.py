@@ -16,11 +16,6 @@ from braindino.volume.io import read_case, read_volume
 
 
 @pytest.fixture(scope="module")
-def encoder(weights):
-    return load_encoder("braindino", weights)
-
-
-@pytest.fixture(scope="module")
 def features(cohort, encoder):
     cases = catalog.load("cohorts", "synthetic").cases(cohort)
     return encode(cases, encoder, ("T1w",))

@@ -9,7 +9,7 @@ import pytest
 
 from braindino import catalog
 from braindino.cli import main
-from braindino.pipeline.encode import encode, load_encoder
+from braindino.pipeline.encode import encode
 from braindino.pipeline.fit import fit, load_task, write_head
 from braindino.pipeline.live import CLEAN, live, segmented
 from braindino.pipeline.perturbing import MOST_SEVERE, Perturbation, back_in_place
@@ -19,11 +19,6 @@ from phantom import scanned
 
 NAMES = catalog.names("perturbations")
 TURNING = ("flip", "orientation")
-
-
-@pytest.fixture(scope="module")
-def encoder(weights):
-    return load_encoder("braindino", weights)
 
 
 @pytest.fixture(scope="module")
